@@ -1,0 +1,45 @@
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= 2
+
+# Real data sets beside the repository are used where they exist; nothing needs them.
+ifneq ($(wildcard ../shared/data),)
+export PROBCLUST_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: install demo test check lint types package bench
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/probclust demo --out runs/demo
+
+# One thread for each of the parallel workers: more only compete for the cores.
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+check: lint types package
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+# Builds the sdist and, from the sdist, the wheel; then imports the installed wheel from another folder.
+package: install
+	rm -rf build/package
+	$(BIN)/python -m build --no-isolation --outdir build/package/dist .
+	$(BIN)/python -m pip install --quiet --no-deps --target build/package/site build/package/dist/*.whl
+	cd build/package && PYTHONPATH=site ../../$(BIN)/python -W error -c \
+		"import probclust, probclust.models as m; print(probclust.__file__, m.__file__); \
+		assert 'site' in probclust.__file__ and 'site' in m.__file__"
+
+bench: install
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -1,0 +1,3 @@
+from .gaussian_mixture import GaussianMixture as GaussianMixture
+from .mixture_of_vaes import MixtureOfVAEs as MixtureOfVAEs
+from .vade import VaDE as VaDE
