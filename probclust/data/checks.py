@@ -1,0 +1,198 @@
+"""The door: what the user passes in is checked here once, before any work is done."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+_NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def as_rows(
+    x: Any,
+    *,
+    n_features: int | None = None,
+    min_rows: int = 1,
+    name: str = "x",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Turn a table of numbers into a contiguous tensor on the CPU, or say what is wrong with it and where.
+
+    A tensor or array that is already as wanted is not copied: the result shares its memory.
+
+    Args:
+        x: (rows, features), of any real dtype: a NumPy array (also memory-mapped or not contiguous), a
+            tensor, a pandas frame, a SciPy sparse matrix (made dense) or a list of lists.
+        n_features: The number of features that the story expects, if it is known.
+        min_rows: The smallest number of rows that is enough.
+        name: What the error messages call it.
+        dtype: torch.float32 or torch.float64.
+
+    Returns:
+        A (rows, features) tensor of finite values.
+
+    Raises:
+        TypeError: If it holds something other than real numbers.
+        ValueError: If its shape is wrong, or a value is NaN, infinite or too large for `dtype`.
+
+    Example:
+        >>> as_rows([[1, 2, 3], [4, 5, 6]]).shape
+        torch.Size([2, 3])
+    """
+    array = _real_array(x, name)
+    _check_shape(array.shape, n_features, min_rows, name)
+    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which is reported below
+        rows = np.require(array, _NUMPY_DTYPES[dtype], requirements=["C", "W"])
+    tensor = torch.from_numpy(rows)
+    low, high = torch.aminmax(tensor)  # both are NaN if any value is; cheaper than a mask over all values
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        raise ValueError(_not_finite(array, rows, x, name))
+    return tensor
+
+
+def as_labels(y: Any, n_rows: int, n_clusters: int | None = None, unknown: int = -1) -> Tensor:
+    """Turn known clusters into a tensor, or say what is wrong with them and where.
+
+    Args:
+        y: (rows,) whole numbers from 0 to n_clusters - 1, and `unknown` where the cluster is not known.
+        n_rows: The number of rows that they belong to.
+        n_clusters: The number of clusters, if it is known.
+        unknown: The value that marks a row whose cluster is not known.
+
+    Returns:
+        A (rows,) int64 tensor on the CPU.
+
+    Raises:
+        TypeError: If they are not numbers.
+        ValueError: If their number or shape is wrong, or one of them names no cluster.
+
+    Example:
+        >>> as_labels([0, -1, 2], n_rows=3, n_clusters=3)
+        tensor([ 0, -1,  2])
+    """
+    array = _real_array(y, "y")
+    if array.shape != (n_rows,):
+        raise ValueError(f"y must have one entry for each row, shape ({n_rows},), got shape {array.shape}")
+    with np.errstate(invalid="ignore"):  # NaN and infinities differ from their cast, and are reported below
+        labels = array.astype(np.int64)
+    top = np.iinfo(np.int64).max if n_clusters is None else n_clusters - 1
+    wrong = (labels != array) | ((labels != unknown) & ((labels < 0) | (labels > top)))
+    if wrong.any():
+        row = int(wrong.argmax())
+        upto = "" if n_clusters is None else f" to {n_clusters - 1}"
+        raise ValueError(
+            f"y must hold whole numbers from 0{upto}, or {unknown} where the cluster is unknown, "
+            f"got {array[row]} in row {row}"
+        )
+    return torch.from_numpy(labels)
+
+
+def enough_rows(n_rows: int, n_clusters: int) -> None:
+    """Check that there are at least as many rows as clusters.
+
+    Raises:
+        TypeError: If `n_clusters` is not a whole number.
+        ValueError: If it is below 1 or above `n_rows`.
+    """
+    if operator.index(n_clusters) < 1:
+        raise ValueError(f"n_clusters must be at least 1, got n_clusters={n_clusters}")
+    if n_clusters > n_rows:
+        raise ValueError(
+            f"n_clusters must be at most the number of rows, got n_clusters={n_clusters} with {n_rows} rows"
+        )
+
+
+def check_varied(x: Tensor, name: str = "x") -> None:
+    """Check that the rows of `x`, (rows, features), are not all the same: such data have no clusters to find.
+
+    Raises:
+        ValueError: If they are.
+    """
+    low, high = torch.aminmax(x, dim=0)
+    if torch.equal(low, high):
+        raise ValueError(
+            f"{name} must vary from row to row, got n_samples={len(x)} with all rows the same; "
+            "check how the data were read or scaled"
+        )
+
+
+def _real_array(x: Any, name: str) -> NDArray[Any]:
+    """View `x` as an array of bool, integer or float dtype."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = (x.to_dense() if x.layout != torch.strided else x).resolve_conj().resolve_neg()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    elif isinstance(x, pd.DataFrame):
+        x = _frame_values(x, name)
+    elif sparse.issparse(x):
+        x = sparse.csr_array(x).toarray()
+    elif np.ma.is_masked(x):
+        raise ValueError(f"{name} must have no masked values: impute them, or drop their rows")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # a list whose rows differ in length
+        raise ValueError(f"{name} must be a table with rows of one length: {error}") from error
+    if array.dtype.kind == "c":
+        raise TypeError(f"Complex data not supported: {name} must hold real numbers, got dtype {array.dtype}")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name} must hold real numbers, got dtype {array.dtype}; encode text and categories as numbers"
+        )
+    return array
+
+
+def _frame_values(frame: pd.DataFrame, name: str) -> NDArray[Any]:
+    for column in range(frame.shape[1]):  # by position: names may repeat
+        dtype = frame.dtypes.iloc[column]
+        if not pd.api.types.is_numeric_dtype(dtype):
+            raise TypeError(
+                f"{name} must hold numbers only, got dtype {dtype} in column {frame.columns[column]!r}; "
+                "drop the column or encode it as numbers"
+            )
+    if any(pd.api.types.is_extension_array_dtype(dtype) for dtype in frame.dtypes):
+        return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    return frame.to_numpy()
+
+
+def _check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, name: str) -> None:
+    if len(shape) != 2:
+        remedy = {
+            0: "into a table",
+            1: f"with {name}.reshape(-1, 1) if it is one feature, or {name}.reshape(1, -1) if it is one row",
+        }.get(len(shape), f"with {name}.reshape(len({name}), -1)")
+        raise ValueError(
+            f"Expected 2D array (rows, features), got {name} of shape {shape}. Reshape your data {remedy}"
+        )
+    rows, features = shape
+    if rows < min_rows:
+        raise ValueError(
+            f"{name} has {rows} sample(s) (shape={shape}) while a minimum of {min_rows} is required."
+        )
+    if features == 0:
+        raise ValueError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
+    if n_features is not None and features != n_features:
+        raise ValueError(
+            f"{name} must have the features that the story was built for: expected {n_features} features, "
+            f"got {features} (shape={shape})"
+        )
+
+
+def _not_finite(array: NDArray[Any], rows: NDArray[Any], x: Any, name: str) -> str:
+    """Describe the first value of `rows` that is not finite; `array` holds the values as they were passed."""
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+    where = f"first in row {row}, column {column}"
+    if isinstance(x, pd.DataFrame):
+        where += f" ({x.columns[column]!r})"
+    value = array[row, column]
+    if np.isnan(value):
+        return f"Input {name} contains NaN, {where}: impute such values, or drop their rows"
+    if np.isinf(value):
+        return f"Input {name} contains infinity, {where}: replace such values, or drop their rows"
+    return f"Input {name} contains a value too large for {rows.dtype}, {value} {where}: rescale the features"
