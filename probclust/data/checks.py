@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
@@ -131,8 +130,8 @@ def _real_array(x: Any, name: str) -> NDArray[Any]:
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     elif isinstance(x, pd.DataFrame):
         x = _frame_values(x, name)
-    elif sparse.issparse(x):
-        x = sparse.csr_array(x).toarray()
+    elif hasattr(x, "toarray"):  # SciPy's sparse matrices and arrays
+        x = x.toarray()
     elif np.ma.is_masked(x):
         raise ValueError(f"{name} must have no masked values: impute them, or drop their rows")
     try:
