@@ -1,5 +1,30 @@
 from . import data as data
 from . import metrics as metrics
 from . import models as models
+from . import objectives as objectives
+from .errors import ContractError as ContractError
+from .errors import FitWarning as FitWarning
+from .errors import NonFiniteError as NonFiniteError
+from .errors import SavedStoryError as SavedStoryError
+from .fitting import fit as fit
+from .recipe import SVI as SVI
+from .recipe import Compute as Compute
+from .recipe import Train as Train
+from .record import FitRecord as FitRecord
+from .recorded import Part as Part
+from .registry import register as register
+from .sampling import Samples as Samples
+from .sampling import embed as embed
+from .sampling import reconstruct as reconstruct
+from .sampling import sample as sample
+from .sampling import sample_posterior as sample_posterior
+from .scoring import elbo as elbo
+from .scoring import log_joint as log_joint
+from .scoring import log_likelihood as log_likelihood
+from .scoring import predict as predict
+from .scoring import responsibilities as responsibilities
+from .storage import load as load
+from .storage import save as save
+from .story import Story as Story
 
 __version__: str

@@ -1,0 +1,150 @@
+"""The checkpoint of a fit: where it stands, all it needs to go on, in one file that is replaced at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probclust.archive import read_archive, write_archive
+from probclust.story import Story
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Position:
+    """Where a fit stands: the next epoch of the next step of a restart, and what came before."""
+
+    restart: int = 0
+    step: int = 0
+    epoch: int = 0
+    best_restart: int = 0
+    bounds: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Checkpoint:
+    """Keeps a fit's state, in memory and, where a path is given, in a file.
+
+    Random numbers need no state: each step and epoch draws under a seed of its own.
+
+    Args:
+        path: the file, or None.
+        settings: what decides the result; a file with other settings is refused.
+        resume: read the file where it exists.
+
+    Raises:
+        ValueError: the file belongs to another fit.
+        FileExistsError: the file holds an unfinished fit, and `resume` is False.
+    """
+
+    interval = 5.0
+
+    def __init__(self, path: str | PathLike[str] | None, settings: dict[str, Any], *, resume: bool) -> None:
+        if resume and path is None:
+            raise ValueError("resume=True needs checkpoint=..., the file to continue from")
+        self.path = None if path is None else Path(path)
+        self.settings, self.position = settings, Position()
+        self.best: dict[str, Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.started = self.written = time.monotonic()
+        if self.path is not None and self.path.exists():
+            self._read(resume)
+
+    def _read(self, resume: bool) -> None:
+        tensors, facts = read_archive(self.path, "checkpoint")  # type: ignore[arg-type]
+        position = Position(**facts["position"])
+        unfinished = position.restart < facts["settings"]["n_init"]
+        if not resume:
+            if unfinished:
+                raise FileExistsError(
+                    f"{self.path} holds an unfinished fit; pass resume=True to continue it, or remove the file"
+                )
+            return
+        differing = sorted(
+            key
+            for key in {*self.settings, *facts["settings"]}
+            if self.settings.get(key) != facts["settings"].get(key)
+        )
+        if differing:
+            said = "; ".join(
+                f"{key}: expected {_short(facts['settings'].get(key))}, got {_short(self.settings.get(key))}"
+                for key in differing
+            )
+            raise ValueError(
+                f"{self.path} is the checkpoint of another fit ({said}); use the same or another file"
+            )
+        self.tensors, self.position = tensors, position
+        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+
+    def restore(self, story: Story, memory: dict[str, Tensor]) -> None:
+        """Give the story and the steps' memory their saved state, if there is one."""
+        if self.tensors:
+            story.load_state_dict(_under("state.", self.tensors))
+            memory.update({k: v.to(story.device) for k, v in _under("memory.", self.tensors).items()})
+
+    def restore_optimizer(self, optimizer: Any) -> None:
+        """Give the optimizer of a step that was cut off its saved state, once."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under("optimizer.", self.tensors).items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        if state:
+            optimizer.load_state_dict(
+                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
+        self.tensors = {}
+
+    def offer(self, bound: float, story: Story, memory: dict[str, Tensor]) -> None:
+        """A restart ended with this bound; keep its weights if it is the best so far."""
+        self.position.bounds.append(bound)
+        if bound > max(self.position.bounds[:-1], default=-math.inf):
+            self.position.best_restart = len(self.position.bounds) - 1
+            self.best = {f"state.{k}": v.detach().clone() for k, v in story.state_dict().items()}
+            self.best |= {f"memory.{k}": v.clone() for k, v in memory.items()}
+
+    def best_state(self) -> dict[str, Tensor]:
+        """The state of the best restart's story."""
+        return _under("state.", self.best)
+
+    def save_when_due(self, story: Story, memory: dict[str, Tensor], optimizer: Any) -> None:
+        """`save`, where the last one is some seconds past."""
+        if time.monotonic() - self.written > self.interval:
+            self.save(story, memory, optimizer)
+
+    def save(self, story: Story, memory: dict[str, Tensor], optimizer: Any = None) -> None:
+        """Write the fit's state; `optimizer` where a step is not yet through."""
+        now = time.monotonic()
+        self.position.seconds += now - self.started
+        self.started = now
+        if self.path is None:
+            return
+        tensors = {f"state.{k}": v for k, v in story.state_dict().items()}
+        tensors |= {f"memory.{k}": v for k, v in memory.items()}
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        if optimizer is not None:
+            for number, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        write_archive(
+            self.path, "checkpoint", tensors, {"settings": self.settings, "position": asdict(self.position)}
+        )
+        self.written = time.monotonic()
+        log.debug("wrote %s", self.path)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."

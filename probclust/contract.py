@@ -1,0 +1,166 @@
+"""The contract check: runs a story once on a few rows and says, by site and with a remedy, what is broken."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from probclust.errors import ContractError, NonFiniteError
+from probclust.joint import CLUSTER, Joint, Pass, Site, blame, trace_joint
+from probclust.story import Story
+
+
+def check_contract(story: Story, x: Tensor) -> None:
+    """Check that a story keeps the contract, on a few rows of `x`.
+
+    Args:
+        story: the story.
+        x: (rows, n_features), on the story's device.
+
+    Raises:
+        TypeError: `story` is no `Story`.
+        ContractError: names the site and the remedy.
+        NonFiniteError: the story gives NaN on these rows; names the site.
+    """
+    if not isinstance(story, Story):
+        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    story.add_global_guide()
+    rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
+    with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
+        _check_structure(story, rows)
+        joint = trace_joint(story.model, story.complete_guide, rows)
+        _check_shapes(story, joint)
+        if not torch.isfinite(joint.table.logsumexp(1)).all():
+            _check_support(story, rows)
+            raise NonFiniteError(
+                f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x"
+            )
+        _check_support(story, rows)
+
+
+def _some_rows(x: Tensor, avoid: set[int]) -> Tensor:
+    """A few rows, repeated or cut to a number that no other dimension has, so that shapes cannot agree by chance."""
+    n = next(n for n in range(5, 5 + len(avoid) + 1) if n not in avoid)
+    return x[torch.arange(n, device=x.device) % x.shape[0]]
+
+
+def _check_structure(story: Story, x: Tensor) -> None:
+    guide = Pass().run(story.complete_guide, x)
+    model = Pass().run(story.model, x)
+    if CLUSTER not in model:
+        others = ", ".join(f"'{name}'" for name in model) or "none"
+        raise ContractError(
+            f"the model has no site named 'cluster' (its sites: {others}); draw it inside the plate: "
+            "pyro.sample('cluster', dist.Categorical(logits=...))"
+        )
+    cluster = model[CLUSTER]
+    if cluster.observed:
+        raise ContractError(
+            "site 'cluster' is observed (obs=...); leave it latent and pass known clusters as `y`"
+        )
+    values = cluster.value.flatten()
+    if values.is_floating_point() or values.tolist() != list(range(story.n_clusters)):
+        raise ContractError(
+            f"site 'cluster' has support {values.tolist()[:20]}, expected the integers 0..{story.n_clusters - 1}; "
+            f"draw it from dist.Categorical with n_clusters={story.n_clusters} entries"
+        )
+    for kind, sites in (("model", model), ("guide", guide)):
+        for site in sites.values():
+            _check_place(site, kind)
+    for name, site in model.items():
+        if not site.observed and name != CLUSTER and name not in guide:
+            raise ContractError(
+                f"the guide lacks the model's latent site '{name}'; sample '{name}' in guide(x), inside the plate"
+            )
+        if site.local and not site.observed and name != CLUSTER and _is_discrete(site):
+            raise ContractError(
+                f"site '{name}' is a second discrete latent; only 'cluster' is enumerated: fold '{name}' into it "
+                "or give it a continuous relaxation"
+            )
+    if not any(site.observed for site in model.values()):
+        raise ContractError("the model observes nothing; pass x to a site inside the plate: obs=x")
+    for name, site in guide.items():
+        if site.observed:
+            raise ContractError(
+                f"site '{name}' of the guide is observed; only the model observes, drop its obs="
+            )
+        if name not in model:
+            raise ContractError(
+                f"the guide samples site '{name}', which the model lacks; remove it, or name it as in the model"
+            )
+        if site.local != model[name].local:
+            where = "inside" if model[name].local else "outside"
+            raise ContractError(
+                f"site '{name}' stands {where} the plate 'data' in the model only; move the guide's"
+            )
+
+
+def _check_place(site: Site, kind: str) -> None:
+    """A site is a row's, inside the plate "data" at dim -1, or global, with no batch dims of its own."""
+    if site.local:
+        if any(dim != -1 for dim in site.frame_sizes):
+            raise ContractError(
+                f"site '{site.name}' of the {kind} stands in further plates beside 'data' (dims "
+                f"{sorted(site.frame_sizes)}); put those dimensions into the event with .to_event(...), and 'data' "
+                "at dim -1"
+            )
+        return
+    if site.name == CLUSTER or site.observed:
+        raise ContractError(
+            f"site '{site.name}' of the {kind} stands outside the plate 'data'; move it inside "
+            "`with pyro.plate('data', x.shape[0]):`"
+        )
+    depth = max((-dim for dim in site.frame_sizes), default=0)
+    declared = tuple(site.frame_sizes.get(dim, 1) for dim in range(-depth, 0))
+    if tuple(site.fn.batch_shape) != declared:
+        raise ContractError(
+            f"site '{site.name}' of the {kind} stands outside the plate 'data' with batch shape "
+            f"{tuple(site.fn.batch_shape)}; move it inside the plate if each row has its own, or declare a global "
+            "latent's dimensions with .to_event(...)"
+        )
+
+
+def _is_discrete(site: Site) -> bool:
+    return bool(getattr(site.fn.support, "is_discrete", False))
+
+
+def _check_shapes(story: Story, joint: Joint) -> None:
+    rows, clusters = joint.n_rows, story.n_clusters
+    allowed = {(rows,), (1, rows), (clusters, rows)}
+    for kind, sites in (("guide", joint.guide), ("model", joint.model)):
+        for site in sites.values():
+            shape = tuple(site.log_prob.shape)
+            if site.local and shape not in allowed:
+                raise ContractError(
+                    f"log_prob of site '{site.name}' of the {kind} has shape {shape}, expected ({rows},) or "
+                    f"({clusters}, {rows}) = (clusters, rows); put feature dimensions into the event with "
+                    ".to_event(1)"
+                )
+
+
+def _check_support(story: Story, x: Tensor) -> None:
+    """Observed values must lie in their distribution's support, unless it was built with validate_args=False."""
+    with pyro.validation_enabled(True):
+        try:
+            sites = trace_joint(story.model, story.complete_guide, x).model.values()
+        except ContractError:
+            raise
+        except ValueError as error:
+            raise ContractError(
+                f"{type(story).__name__} builds a distribution that is not one: {error}"
+            ) from error
+    for site in sites:
+        fn = site.fn
+        while isinstance(fn, Independent):
+            fn = fn.base_dist
+        if not site.observed or fn.__dict__.get("_validate_args") is False:
+            continue
+        inside = fn.support.check(site.value)
+        if not inside.all():
+            value = site.value[~inside].flatten()[0] if inside.shape == site.value.shape else site.value[0]
+            raise ContractError(
+                f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
+                f"{type(fn).__name__} ({fn.support}); choose a likelihood that fits the data, or rescale it"
+            )

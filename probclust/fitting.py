@@ -1,0 +1,292 @@
+"""`fit`: runs a story's recipe, restarts included, from a checkpoint where there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from probclust.checkpoint import Checkpoint
+from probclust.data.checks import as_labels, check_varied, enough_rows
+from probclust.monitor import warn_of_clusters
+from probclust.progress import Progress, progress_bar
+from probclust.recipe import START, SVI, Compute, Run, Step, Train
+from probclust.record import FitRecord, describe_plain, versions
+from probclust.rows import admit
+from probclust.scoring import elbo, positive
+from probclust.story import Story
+from probclust.training import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    story: Story,
+    x: Any,
+    y: Any = None,
+    *,
+    epochs: int | None = None,
+    batch_size: int = 256,
+    objective: str | ELBO | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    checkpoint: str | PathLike[str] | None = None,
+    resume: bool = False,
+    n_init: int = 1,
+    recipe: Sequence[Step] | Mapping[str, Any] | None = None,
+    learning_rate: float | None = None,
+    precision: Any = None,
+    progress: bool | None = None,
+) -> FitRecord:
+    """Fit a story in place: run its recipe, or plain SVI where it has none.
+
+    Args:
+        story: the story; its parameters are trained where they stand, and stay on the device of the fit.
+        x: (rows, n_features) numbers: numpy, torch, pandas, scipy sparse, memory-mapped.
+        y: (rows,) known clusters, -1 where unknown; None where nothing is known.
+        epochs: epochs of the SVI steps, instead of the recipe's.
+        batch_size: rows per batch (rows are split evenly, so that no small batch is left over).
+        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance" or an ELBO.
+        seed: of everything random in the fit; one seed gives one result on one machine.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        checkpoint: file to keep the state of the fit in; written every few seconds, after each step, and on Ctrl-C.
+        resume: continue from `checkpoint` where that file exists; the end is the unbroken run's, bit for bit on a CPU.
+        n_init: restarts; the one with the largest bound on log p(x) is kept.
+        recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
+        learning_rate: of the SVI steps, instead of the recipe's.
+        precision: Lightning Fabric's, such as "bf16-mixed".
+        progress: show a progress bar; None to show it on a terminal.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        ValueError: bad data or settings, before any work is done; or a checkpoint of another fit.
+        NonFiniteError: a loss became NaN or infinite; names step, epoch and site. The story is left as it was at
+            the start of that epoch, and so is the checkpoint.
+    """
+    rows = admit(story, x)
+    enough_rows(rows.shape[0], story.n_clusters)
+    check_varied(rows)
+    known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
+    n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
+    steps = _steps(story, recipe, epochs, objective, learning_rate)
+    settings = {
+        "story": type(story).__qualname__,
+        "arguments": story.arguments,
+        "steps": [_describe_step(step) for step in steps],
+        "batch_size": batch_size,
+        "seed": seed,
+        "n_init": n_init,
+        "precision": None if precision is None else str(precision),
+        "rows": rows.shape[0],
+        "data": _digest(rows, known),
+    }
+    trainer = Trainer(story, device=device, precision=precision, batch_size=batch_size)
+    keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
+    with progress_bar(progress) as bar, _own_randomness(trainer.device):
+        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, seed, n_init, keeper, bar)
+        fitter.run()
+    story.eval()
+    position = keeper.position
+    history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
+    if history:
+        warn_of_clusters(history[-1]["occupancy"], rows.shape[0])
+    return FitRecord(
+        story=type(story).__qualname__,
+        settings=settings,
+        versions=versions(),
+        history=tuple(position.history),
+        bounds=tuple(position.bounds),
+        restart=position.best_restart,
+        seconds=position.seconds,
+        start=keeper.best.get(f"memory.{START}"),
+    )
+
+
+class _Fit:
+    """The loop over restarts, steps and epochs, from wherever the checkpoint stands."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        steps: Sequence[Step],
+        x: Tensor,
+        y: Tensor | None,
+        seed: int,
+        n_init: int,
+        keeper: Checkpoint,
+        bar: Progress,
+    ) -> None:
+        self.trainer, self.steps, self.seed, self.n_init = trainer, steps, seed, n_init
+        self.story, self.keeper, self.bar = trainer.story, keeper, bar
+        self.run_state = Run(self.story, x, None if y is None else y.to(x.device), seed)
+
+    def run(self) -> None:
+        """Run what is left of the fit; the story ends with the best restart's weights."""
+        keeper, position, run = self.keeper, self.keeper.position, self.run_state
+        keeper.restore(self.story, run.memory)
+        while position.restart < self.n_init:
+            run.seed = self._restart_seed()
+            while position.step < len(self.steps):
+                self._step(self.steps[position.step])
+                position.step, position.epoch = position.step + 1, 0
+                keeper.save(self.story, run.memory)
+            bound = float(elbo(self.story, run.x, seed=0).mean())
+            log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
+            keeper.offer(bound, self.story, run.memory)
+            position.restart, position.step = position.restart + 1, 0
+            if position.restart < self.n_init:
+                run.memory.clear()
+                torch.manual_seed(self._restart_seed())
+                self.story.redraw()
+            keeper.save(self.story, run.memory)
+        self.story.load_state_dict(keeper.best_state())
+
+    def _restart_seed(self) -> int:
+        restart = self.keeper.position.restart
+        return self.seed if restart == 0 else derived_seed(self.seed, restart)
+
+    def _step(self, step: Step) -> None:
+        position, run = self.keeper.position, self.run_state
+        log.info("step '%s'", step.name)
+        if isinstance(step, Compute):
+            self.bar.start(step.name, None)
+            torch.manual_seed(derived_seed(run.seed, position.step))
+            step.run(run)
+            return
+        epochs = self.trainer.start(step, run)
+        self.keeper.restore_optimizer(self.trainer.optimizer)
+        self.bar.start(step.name, epochs)
+        snapshot = self._snapshot()
+        while position.epoch < epochs and not _stalled(position.history, step, position.restart):
+            if time.perf_counter() - snapshot.time > 1:
+                snapshot = self._snapshot()
+            try:
+                facts = self._epoch()
+            except BaseException as error:
+                failed = position.epoch
+                self._back_to(snapshot)
+                if isinstance(error, Exception):
+                    self._explain(snapshot, failed)
+                raise
+            position.history.append(facts)
+            position.epoch += 1
+            self.keeper.save_when_due(self.story, run.memory, self.trainer.optimizer)
+            self.bar.advance(facts["loss"])
+
+    def _epoch(self, checked: bool = False) -> dict[str, Any]:
+        position = self.keeper.position
+        seed = derived_seed(self.run_state.seed, position.step, position.epoch)
+        started = time.perf_counter()
+        facts = {"restart": position.restart, "step": self.trainer.step.name, "epoch": position.epoch}
+        facts |= self.trainer.epoch(position.epoch, seed, checked=checked)
+        return facts | {"seconds": time.perf_counter() - started}
+
+    def _snapshot(self) -> _Snapshot:
+        position = self.keeper.position
+        return _Snapshot(time.perf_counter(), position.epoch, len(position.history), self.trainer.snapshot())
+
+    def _back_to(self, snapshot: _Snapshot) -> None:
+        position = self.keeper.position
+        self.trainer.restore(snapshot.state)
+        position.epoch = snapshot.epoch
+        del position.history[snapshot.n_history :]
+        self.keeper.save(self.story, self.run_state.memory, self.trainer.optimizer)
+
+    def _explain(self, snapshot: _Snapshot, failed: int) -> None:
+        """Repeat the epochs since the snapshot, looking at every step: raises the error that names the cause."""
+        position = self.keeper.position
+        try:
+            while position.epoch <= failed:
+                self._epoch(checked=True)
+                position.epoch += 1
+        finally:
+            self.trainer.restore(snapshot.state)
+            position.epoch = snapshot.epoch
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    time: float
+    epoch: int
+    n_history: int
+    state: Any
+
+
+def derived_seed(*numbers: int) -> int:
+    """One seed from several numbers, without a chance of two alike in practice."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _stalled(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bool:
+    """Whether the step's loss has not improved by its tolerance for its patience."""
+    if step.patience is None:
+        return False
+    best, since = math.inf, 0
+    for entry in history:
+        if entry["step"] == step.name and entry["restart"] == restart:
+            if entry["loss"] < best - step.tolerance:
+                best, since = entry["loss"], 0
+            else:
+                since += 1
+    return since >= step.patience
+
+
+def _steps(
+    story: Story,
+    recipe: Sequence[Step] | Mapping[str, Any] | None,
+    epochs: int | None,
+    objective: str | ELBO | None,
+    learning_rate: float | None,
+) -> list[Step]:
+    if isinstance(recipe, Mapping):
+        found = story.recipe(**recipe)
+    else:
+        found = story.recipe() if recipe is None else recipe
+    steps: list[Step] = [SVI()] if found is None else list(found)
+    names = [step.name for step in steps]
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")
+    changes: dict[str, Any] = {"epochs": epochs, "objective": objective, "learning_rate": learning_rate}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if epochs is not None:
+        positive("epochs", epochs)
+    return [dataclasses.replace(s, **changes) if isinstance(s, SVI) and not s.to_start else s for s in steps]
+
+
+def _describe_step(step: Step) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for field in dataclasses.fields(step):
+        value = getattr(step, field.name)
+        if isinstance(value, ELBO):
+            value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
+        if value is None or isinstance(value, bool | int | float | str):
+            facts[field.name] = value
+    return facts
+
+
+def _digest(rows: Tensor, known: Tensor | None) -> str:
+    digest = hashlib.blake2b(rows.numpy().data, digest_size=16)
+    if known is not None:
+        digest.update(known.numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """The fit's draws leave the caller's random state alone."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

@@ -1,0 +1,284 @@
+"""The log joint of every row and cluster, by one effect-handler pass over a story's guide and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Distribution, Independent, TransformedDistribution
+
+from probclust.errors import ContractError, NonFiniteError
+
+CLUSTER = "cluster"
+PLATE = "data"
+
+Clusters = Literal["enumerate", "draw"] | Tensor
+Locals = Literal["draw", "mean"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What one sample statement of a pass was: its distribution, its value and where it stood."""
+
+    name: str
+    fn: Any
+    value: Tensor
+    observed: bool
+    local: bool
+    frame_sizes: dict[int, int]
+    scale: Any
+    mask: Any
+
+    @cached_property
+    def log_prob(self) -> Tensor:
+        """Log probability per batch element, in nats: (rows,) or (clusters, rows) for a local site."""
+        return scale_and_mask(self.fn.log_prob(self.value), self.scale, self.mask)
+
+
+class Pass(Messenger):
+    """Runs a model or guide with chosen clusters and latents, and records its sites.
+
+    Args:
+        cluster: "enumerate" for all values at once, at the dim left of the plate; "draw"; or a (rows,) tensor.
+        values: latents to replay, by name (a guide's, when this runs the model).
+        latents: "draw" from each site's distribution, or set each to its "mean".
+        uncondition: treat the observed sites as latents too, so that the model generates.
+    """
+
+    def __init__(
+        self,
+        cluster: Clusters = "enumerate",
+        values: dict[str, Tensor] | None = None,
+        latents: Locals = "draw",
+        uncondition: bool = False,
+    ) -> None:
+        super().__init__()
+        self.cluster, self.values, self.latents, self.uncondition = (
+            cluster,
+            values or {},
+            latents,
+            uncondition,
+        )
+        self.sites: dict[str, Site] = {}
+
+    def run(self, program: Callable[..., Any], *args: Any) -> dict[str, Site]:
+        """Run `program(*args)` under this handler; its sites by name, in order."""
+        with self:
+            try:
+                program(*args)
+            except ValueError as error:
+                if str(error).startswith("Shape mismatch inside plate"):
+                    raise ContractError(
+                        f"{error}. The distribution's batch shape must be the rows of plate 'data' (dim -1); "
+                        "move the feature dimensions into the event with .to_event(1)"
+                    ) from error
+                raise
+        return self.sites
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        if msg["name"] in self.sites:
+            raise ContractError(
+                f"two sites are named '{msg['name']}'; give each sample statement its own name"
+            )
+        if msg["is_observed"]:
+            if not self.uncondition or type(msg["fn"]).__name__ == "Unit":
+                return
+            msg["is_observed"], msg["value"] = False, None
+        fn = msg["fn"]
+        if msg["name"] == CLUSTER and not isinstance(self.cluster, str):
+            msg["value"] = self.cluster
+        elif msg["name"] == CLUSTER and self.cluster == "enumerate":
+            if not getattr(fn, "has_enumerate_support", False):
+                raise ContractError(
+                    f"site 'cluster' is {type(fn).__name__}, which cannot be enumerated; draw it from "
+                    "dist.Categorical with one entry per cluster"
+                )
+            msg["value"] = fn.enumerate_support(expand=False).reshape(-1, 1)
+        elif msg["name"] in self.values:
+            msg["value"] = self.values[msg["name"]]
+        elif self.latents == "mean":
+            msg["value"] = mean_of(fn, msg["name"])
+        else:
+            return
+        msg["done"] = True
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if site_is_subsample(msg):
+            return
+        frames = {frame.dim: frame.size for frame in msg["cond_indep_stack"] if frame.dim is not None}
+        local = any(frame.name == PLATE for frame in msg["cond_indep_stack"])
+        self.sites[msg["name"]] = Site(
+            msg["name"], msg["fn"], msg["value"], msg["is_observed"], local, frames, msg["scale"], msg["mask"]
+        )
+
+
+def mean_of(fn: Distribution, name: str) -> Tensor:
+    """The mean of a guide's distribution; the image of the base's mean where it is a transformed one."""
+    try:
+        return fn.mean
+    except NotImplementedError:
+        pass
+    if isinstance(fn, Independent):
+        return mean_of(fn.base_dist, name)
+    if isinstance(fn, TransformedDistribution):
+        value = mean_of(fn.base_dist, name)
+        for transform in fn.transforms:
+            value = transform(value)
+        return value
+    raise ContractError(
+        f"the guide's distribution of site '{name}', {type(fn).__name__}, has no mean; "
+        "give it a `mean` property or ask for draws with particles=1"
+    )
+
+
+@dataclass(frozen=True)
+class Joint:
+    """The outcome of one pass over guide and model.
+
+    Attributes:
+        model: the model's sites, by name.
+        guide: the guide's sites, by name.
+        n_rows: rows of the batch.
+        n_clusters: K.
+    """
+
+    model: dict[str, Site]
+    guide: dict[str, Site]
+    n_rows: int
+    n_clusters: int
+
+    def terms(self) -> Iterator[tuple[str, Tensor]]:
+        """Each local site's share of the log joint, as (name, (rows,) or (clusters, rows)); guides negative."""
+        for site in self.model.values():
+            if site.local:
+                yield (f"log p({site.name})", site.log_prob)
+        for site in self.guide.values():
+            if site.local and site.name != CLUSTER:
+                yield (f"-log q({site.name})", -site.log_prob)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """(rows, clusters) log joint in nats: log p of the model less log q of the guide, cluster's q left out."""
+        shared = torch.zeros((), dtype=self.model[CLUSTER].log_prob.dtype)
+        shared = shared.to(self.model[CLUSTER].log_prob.device)
+        per_cluster = shared
+        for _, term in self.terms():  # (rows,) terms are added up before they meet the (clusters, rows) ones
+            if term.dim() > 1:
+                per_cluster = per_cluster + term
+            else:
+                shared = shared + term
+        return (per_cluster + shared).expand(self.n_clusters, self.n_rows).T
+
+    @property
+    def log_q(self) -> Tensor | None:
+        """(rows, clusters) log q(cluster | x) of the guide, None where the guide has no cluster."""
+        if CLUSTER not in self.guide:
+            return None
+        return self.guide[CLUSTER].log_prob.expand(self.n_clusters, self.n_rows).T
+
+    @property
+    def log_globals(self) -> Tensor | float:
+        """Scalar: log p less log q of the global latents, in nats (for all rows together)."""
+        total: Tensor | float = 0.0
+        for sites, sign in ((self.model, 1.0), (self.guide, -1.0)):
+            for site in sites.values():
+                if not site.local:
+                    total = total + sign * site.log_prob.sum()
+        return total
+
+
+def trace_joint(
+    model: Callable[[Tensor], Any],
+    guide: Callable[[Tensor], Any],
+    x: Tensor,
+    *,
+    cluster: Clusters = "enumerate",
+    latents: Locals = "draw",
+) -> Joint:
+    """Run guide, then model with the guide's latents, under every cluster at once.
+
+    Args:
+        model: a story's model, or any Pyro model that keeps the contract.
+        guide: its guide; a story's `complete_guide` where global latents need their automatic guide.
+        x: (rows, n_features).
+        cluster: "enumerate", or (rows,) known clusters.
+        latents: "draw" or "mean" of the guide's distributions.
+
+    Returns:
+        Joint: its `table` is (rows, clusters), in nats.
+    """
+    guide_sites = Pass(cluster, latents=latents).run(guide, x)
+    values = {name: site.value for name, site in guide_sites.items() if name != CLUSTER}
+    model_sites = Pass(cluster, values).run(model, x)
+    if CLUSTER not in model_sites:
+        raise ContractError(
+            "the model has no site named 'cluster'; draw it inside the plate: "
+            "pyro.sample('cluster', dist.Categorical(logits=...))"
+        )
+    fn = model_sites[CLUSTER].fn
+    n_clusters = model_sites[CLUSTER].value.shape[0] if isinstance(cluster, str) else fn.param_shape[-1]
+    return Joint(model_sites, guide_sites, x.shape[0], n_clusters)
+
+
+def programs(model: Any, guide: Any) -> tuple[Any, Any]:
+    """The pair to run: a story's bound `guide` stands for its `complete_guide`."""
+    from probclust.story import Story
+
+    owner = getattr(guide, "__self__", None)
+    if isinstance(owner, Story) and getattr(guide, "__name__", "") == "guide":
+        return model, owner.complete_guide
+    return model, guide
+
+
+def global_sites(story: Any) -> dict[str, Any]:
+    """Distributions of the global latents that a story's guide leaves out, found on two rows of zeros.
+
+    A story that breaks the contract is left for the contract check, which knows what to say of it.
+    """
+    with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+        x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
+        try:
+            guided = Pass("draw").run(story.guide, x)
+            sites = Pass("draw").run(story.model, x)
+        except Exception:
+            return {}
+    return {
+        name: site.fn
+        for name, site in sites.items()
+        if not (site.local or site.observed or name in guided or name == CLUSTER)
+        and tuple(site.fn.batch_shape) == _declared(site)
+    }
+
+
+def _declared(site: Site) -> tuple[int, ...]:
+    """The batch shape that the plates around a site declare."""
+    depth = max((-dim for dim in site.frame_sizes), default=0)
+    return tuple(site.frame_sizes.get(dim, 1) for dim in range(-depth, 0))
+
+
+def blame(joint: Joint) -> str:
+    """The first site of a pass with a NaN or infinite log probability, described; raise it with context."""
+    for kind, sites in (("guide", joint.guide), ("model", joint.model)):
+        for site in sites.values():
+            for what, tensor in (("value", site.value), ("log probability", site.log_prob)):
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    return f"site '{site.name}' of the {kind}: its {what} is not finite"
+    return "no single site: the sum of the log probabilities is not finite"
+
+
+def require_finite(table: Tensor, joint: Joint, where: str) -> None:
+    """Raise NonFiniteError that names the site where a (rows, clusters) table has NaN or +inf."""
+    if torch.isnan(table).any() or torch.isposinf(table).any():
+        raise NonFiniteError(
+            f"{where}: {blame(joint)}. Check the data's scale, and bound scales and log-variances from below"
+        )

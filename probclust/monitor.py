@@ -1,0 +1,62 @@
+"""What goes wrong in this field, watched during training: empty clusters, merged clusters, the bound's terms."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probclust.errors import FitWarning
+from probclust.joint import CLUSTER, Joint
+
+
+class Monitor:
+    """Sums over the passes of one epoch; nothing is read from the device before `summary`."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.sums: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, joint: Joint) -> None:
+        """Add one training pass: responsibilities, their entropy, and each term's mean under them."""
+        self.rows += joint.n_rows
+        table = joint.table
+        weights = table.softmax(1)
+        self._add("occupancy", weights.sum(0))
+        self._add("entropy", torch.special.entr(weights).sum())
+        per_cluster = weights.T
+        for name, term in joint.terms():
+            self._add(name, (term * per_cluster).sum() if term.dim() > 1 else term.sum())
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def summary(self) -> dict[str, Any]:
+        """Per-row means: `occupancy` (a share for each cluster), `entropy` and `terms` (nats)."""
+        if not self.rows:
+            return {}
+        means = {name: (value / self.rows).tolist() for name, value in self.sums.items()}
+        occupancy, entropy = means.pop("occupancy"), means.pop("entropy")
+        return {"occupancy": occupancy, "entropy": entropy, "terms": means}
+
+
+def warn_of_clusters(occupancy: Sequence[float], n_rows: int) -> None:
+    """Warn where the last epoch left clusters empty, or all rows in one.
+
+    Args:
+        occupancy: share of the rows in each cluster.
+        n_rows: rows of the data set.
+    """
+    if len(occupancy) < 2:
+        return
+    empty = [k for k, share in enumerate(occupancy) if share * n_rows < 1]
+    largest = max(range(len(occupancy)), key=lambda k: occupancy[k])
+    advice = "try another start or more restarts (n_init), fewer clusters, or a smaller learning rate"
+    if occupancy[largest] > 0.99:
+        warnings.warn(f"all clusters merged into {CLUSTER} {largest}; {advice}", FitWarning, stacklevel=3)
+    elif empty:
+        warnings.warn(f"clusters {empty} hold less than one row each; {advice}", FitWarning, stacklevel=3)

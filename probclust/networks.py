@@ -1,0 +1,88 @@
+"""Networks of the deep stories: a multilayer perceptron, and K of them side by side as one stacked network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """A perceptron with ReLU between its layers and none after the last; `sizes` from input to output."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(sizes):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class StackedLinear(nn.Module):
+    """K linear layers side by side, as one batched product.
+
+    Args:
+        n_experts: K.
+        n_in: inputs of each.
+        n_out: outputs of each.
+    """
+
+    def __init__(self, n_experts: int, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_experts, n_in, n_out))
+        self.bias = nn.Parameter(torch.empty(n_experts, 1, n_out))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases as `torch.nn.Linear` draws its own."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of every expert.
+
+        Args:
+            x: (rows, n_in), the same input for every expert, or (K, rows, n_in), its own for each.
+
+        Returns:
+            (K, rows, n_out).
+        """
+        if x.dim() == 2:
+            x = x.expand(self.weight.shape[0], *x.shape)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class StackedMLP(nn.Module):
+    """K multilayer perceptrons side by side: `mlp` with every layer a `StackedLinear`.
+
+    Args:
+        n_experts: K.
+        sizes: from input to output, of each.
+    """
+
+    def __init__(self, n_experts: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(StackedLinear(n_experts, n_in, n_out) for n_in, n_out in pairwise(sizes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, rows, n_out) from (rows, n_in) or (K, rows, n_in)."""
+        for layer in self.layers[:-1]:
+            x = functional.relu(layer(x))
+        return self.layers[-1](x)  # type: ignore[no-any-return]
+
+
+def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
+    """The outputs that belong to the clusters of a pass.
+
+    Args:
+        outputs: (K, rows, ...), every expert's.
+        cluster: the site's value: (K, 1) where the clusters are enumerated, (rows,) where each row has its own.
+
+    Returns:
+        (K, rows, ...) unchanged where enumerated, else (rows, ...): each row's own.
+    """
+    if cluster.dim() > 1:
+        return outputs
+    return outputs[cluster, torch.arange(outputs.shape[1], device=outputs.device)]

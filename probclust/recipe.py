@@ -1,0 +1,111 @@
+"""Recipes: the named steps of a fit, in order.
+
+A recipe is a list of steps. A `Compute` step runs once (k-means on the codes, an EM start); a `Train` step
+minimises a loss over minibatches; `SVI` is the `Train` step whose loss is minus the story's bound. What a step
+leaves for a later one (labels of a start, a neighbour graph) it puts into `run.memory`, which checkpoints keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from probclust.story import Story
+
+Schedule = Literal["constant", "cosine"]
+
+START = "start"
+"""Name in `run.memory` of the (rows,) cluster labels that a warm start found."""
+
+
+@dataclass
+class Run:
+    """What the steps of one restart share.
+
+    Attributes:
+        story: the story being fitted.
+        x: (rows, n_features), on the story's device.
+        y: (rows,) known clusters, -1 where unknown; None where nothing is known.
+        seed: of this restart.
+        memory: tensors that steps leave for later steps, by name.
+    """
+
+    story: Story
+    x: Tensor
+    y: Tensor | None
+    seed: int
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A minibatch: rows `index` of `run.x`."""
+
+    x: Tensor
+    index: Tensor
+    run: Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """A step that runs once.
+
+    Args:
+        name: shown in progress, records and errors.
+        run: changes the story and `run.memory`; draws random numbers from torch's generator, seeded for this step,
+            or from `run.seed`.
+    """
+
+    name: str
+    run: Callable[[Run], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """A step that minimises a loss over minibatches with Adam.
+
+    Args:
+        name: shown in progress, records and errors.
+        epochs: passes over the rows; None for at least 100 and at least 2,000 steps.
+        loss: scalar loss of a batch, a mean over its rows (nats per row where it is a bound).
+        learning_rate: of Adam, at the start.
+        schedule: "constant", or "cosine" from the learning rate down to zero.
+        batch_size: rows per batch; None for `fit`'s.
+        modules: whose parameters are trained; None for the story's.
+        patience: epochs without an improvement of the epoch's loss by `tolerance` (nats per row) after which the
+            step ends; None to run all epochs.
+        tolerance: see `patience`.
+    """
+
+    name: str
+    epochs: int | None = None
+    loss: Callable[[Batch], Tensor] | None = None
+    learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
+    batch_size: int | None = None
+    modules: Sequence[nn.Module] | None = None
+    patience: int | None = None
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SVI(Train):
+    """Stochastic variational inference: maximise the story's bound on log p(x).
+
+    Args:
+        objective: "exact", "hard", "amortised", "importance", or a `pyro.infer.ELBO`.
+        to_start: take the labels of the warm start as known clusters, so that each row trains its own cluster only.
+    """
+
+    name: str = "svi"
+    learning_rate: float = 1e-2
+    schedule: Schedule = "cosine"
+    objective: str | ELBO = "exact"
+    to_start: bool = False
+
+
+Step = Compute | Train

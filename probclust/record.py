@@ -1,0 +1,69 @@
+"""The record of a fit: what ran, on what, for how long, and how the loss went."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from torch import Tensor
+
+from probclust.storage import describe
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """What `pc.fit` returns.
+
+    Attributes:
+        story: name of the story's class.
+        settings: all that decides the result: the story's arguments, the steps, seed, batch size, data digest.
+        versions: of Python and the packages that compute.
+        history: one entry per epoch of training: restart, step, epoch, loss (nats per row where it is a bound),
+            seconds, learning rate, and for SVI steps occupancy, entropy and terms.
+        bounds: each restart's bound on log p(x), mean over the rows, in nats.
+        restart: the restart that was kept, the one with the largest bound.
+        seconds: of the whole fit, over all its resumptions.
+        start: (rows,) labels of the kept restart's warm start, None where the recipe has none.
+    """
+
+    story: str
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    history: tuple[Mapping[str, Any], ...]
+    bounds: tuple[float, ...]
+    restart: int
+    seconds: float
+    start: Tensor | None = None
+
+    @property
+    def bound(self) -> float:
+        """The kept restart's bound on log p(x), mean over the rows, in nats."""
+        return self.bounds[self.restart]
+
+    def losses(self, step: str = "svi") -> list[float]:
+        """The kept restart's loss per epoch of the step of that name."""
+        return [e["loss"] for e in self.history if e["step"] == step and e["restart"] == self.restart]
+
+    def to_json(self) -> str:
+        """The record as JSON, without `start`."""
+        facts = asdict(self) | {"start": None, "settings": describe_plain(self.settings)}
+        return json.dumps(facts, indent=1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute."""
+    packages = ("probclust", "torch", "pyro-ppl", "numpy", "scikit-learn", "lightning-fabric")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def describe_plain(value: Any) -> Any:
+    """`value` for a reader of JSON: plain containers as they are, other objects as `describe` has them."""
+    if isinstance(value, Mapping):
+        return {str(key): describe_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe_plain(item) for item in value]
+    return describe(value)

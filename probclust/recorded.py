@@ -1,0 +1,52 @@
+"""Classes whose instances remember their constructor's arguments, so that they can be saved and built anew."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+
+class Recorded(type):
+    """Metaclass: stores the constructor's arguments in `arguments`, then calls `constructed()`."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        instance = super().__call__(*args, **kwargs)
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        bound = signature.bind(instance, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(list(bound.arguments.items())[1:])
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name)
+        instance.arguments = arguments
+        instance.constructed()
+        return instance
+
+
+class Part(nn.Module, metaclass=Recorded):
+    """A part of a story that is passed in: a likelihood, a prior, a network.
+
+    Attributes:
+        arguments: the constructor's arguments, recorded.
+    """
+
+    arguments: dict[str, Any]
+
+    def constructed(self) -> None:
+        """Called once, after the constructor."""
+
+
+def fresh(value: Any) -> Any:
+    """A new instance with the same constructor's arguments, its parts new too; weights drawn anew."""
+    if isinstance(value, Part):
+        return type(value)(**{name: fresh(argument) for name, argument in value.arguments.items()})
+    if isinstance(value, nn.Module):
+        raise TypeError(
+            f"a restart needs fresh weights, but the argument of class {type(value).__name__} cannot be built anew; "
+            "derive it from probclust.Part"
+        )
+    if isinstance(value, list | tuple):
+        return type(value)(fresh(item) for item in value)
+    return value

@@ -1,0 +1,63 @@
+"""The way of rows into a story: checked once at the door, then cut into chunks of bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from probclust.contract import check_contract
+from probclust.data.checks import as_rows
+from probclust.story import Story
+
+CHUNK_ELEMENTS = 2**24
+"""Elements of the largest intermediate tensor of a chunk: rows * clusters * features, times particles."""
+
+
+def admit(story: Story, x: Any) -> Tensor:
+    """`x` checked against the story: a (rows, n_features) tensor of the story's dtype.
+
+    The story's contract is checked on a few rows, the first time.
+    """
+    if not isinstance(story, Story):
+        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    rows = as_rows(x, n_features=story.n_features, dtype=story.dtype)
+    if not story.__dict__.get("_keeps_contract"):
+        check_contract(story, rows[:8].to(story.device))
+        story.__dict__["_keeps_contract"] = True
+    return rows
+
+
+def chunks(story: Story, rows: Tensor, particles: int = 1) -> Iterator[tuple[slice, Tensor]]:
+    """Consecutive (slice, rows on the story's device), small enough for every cluster and particle at once."""
+    size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64) * particles))
+    for start in range(0, rows.shape[0], size):
+        part = slice(start, min(start + size, rows.shape[0]))
+        yield part, rows[part].to(story.device)
+
+
+@contextmanager
+def evaluating(story: Story, seed: int | None) -> Iterator[None]:
+    """Evaluation mode: no gradient, no validation, modules in `eval`, draws under `seed`.
+
+    The caller's random state and the story's training mode are as before afterwards. `seed` None draws from the
+    caller's random state instead, and moves it on.
+    """
+    training = story.training
+    devices = [story.device] if story.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices, enabled=seed is not None),
+        torch.no_grad(),
+        pyro.validation_enabled(False),
+    ):
+        if seed is not None:
+            torch.manual_seed(seed)
+        story.eval()
+        try:
+            yield
+        finally:
+            story.train(training)

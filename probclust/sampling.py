@@ -1,0 +1,248 @@
+"""Draws from a story, and what its latents say of given rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probclust.joint import CLUSTER, Pass, Site, mean_of, trace_joint
+from probclust.rows import admit, chunks, evaluating
+from probclust.scoring import log_joint, positive
+from probclust.story import Story
+
+log = logging.getLogger(__name__)
+
+
+class Samples(dict[str, Tensor]):
+    """Site name to tensor with one entry per row, as `pyro.infer.Predictive` gives.
+
+    Attributes:
+        rejected: draws thrown away because their posterior fell short of `min_posterior`.
+    """
+
+    rejected: int = 0
+
+
+def sample(
+    story: Story,
+    n: int,
+    cluster: int | Sequence[int] | Tensor | None = None,
+    seed: int | None = None,
+    *,
+    min_posterior: float | None = None,
+) -> Samples:
+    """Draw rows from the generative story.
+
+    Args:
+        story: any story that is not conditional.
+        n: rows to draw.
+        cluster: None to draw the cluster too, k to draw from k only, or one cluster for each row.
+        seed: of the draws; None uses and moves on the caller's random state.
+        min_posterior: keep only draws whose responsibility for their own cluster is at least this. VaDE's paper shows
+            its samples so, at 0.999. `rejected` of the result says how many were thrown away.
+
+    Returns:
+        Site name to tensor: "cluster" (n,), the local latents and the observed sites, each with n rows.
+
+    Raises:
+        ValueError: `cluster` is out of range or of the wrong length; the story conditions on x.
+        RuntimeError: fewer than one draw in a thousand reaches `min_posterior`.
+    """
+    n = positive("n", n)
+    if not isinstance(story, Story):
+        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    if story.conditional:
+        raise ValueError(
+            f"{type(story).__name__} conditions on x (conditional = True), so it has no distribution of x to sample "
+            "from; use pc.reconstruct(story, x)"
+        )
+    wanted = _clusters(story, n, cluster)
+    with evaluating(story, seed):
+        if min_posterior is None:
+            return _generate(story, n, wanted)
+        return _accepted(story, n, wanted, min_posterior)
+
+
+def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:
+    if cluster is None:
+        return None
+    wanted = torch.as_tensor(cluster)
+    if wanted.is_floating_point() or wanted.dtype == torch.bool:
+        raise TypeError(f"cluster must be an integer, a sequence of integers or None, got {cluster!r}")
+    wanted = wanted.to(torch.int64)
+    if wanted.dim() > 1 or (wanted.dim() == 1 and len(wanted) != n):
+        raise ValueError(f"cluster must be one integer or n={n} of them, got shape {tuple(wanted.shape)}")
+    if ((wanted < 0) | (wanted >= story.n_clusters)).any():
+        raise ValueError(
+            f"cluster must lie in 0..{story.n_clusters - 1}, got {wanted.flatten().unique().tolist()}"
+        )
+    return wanted.expand(n).to(story.device)
+
+
+def _generate(story: Story, n: int, wanted: Tensor | None) -> Samples:
+    parts: list[dict[str, Tensor]] = []
+    values = {}
+    if story.globals is not None:
+        values = story.globals()
+    empty = torch.zeros(n, story.n_features, dtype=story.dtype, device=story.device)
+    for part, x in chunks(story, empty):
+        values = {**values, **_guided_globals(story, x[:2])}
+        clusters = "draw" if wanted is None else wanted[part]
+        sites = Pass(clusters, values, uncondition=True).run(story.model, x)
+        parts.append({name: site.value.cpu() for name, site in sites.items() if site.local and _is_row(site)})
+    return Samples({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+
+
+def _is_row(site: Site) -> bool:
+    """Whether a site is a variable of the row, and not a term added by `pyro.factor`."""
+    return type(site.fn).__name__ != "Unit"
+
+
+def _guided_globals(story: Story, x: Tensor) -> dict[str, Tensor]:
+    """One draw of the global latents that the story's own guide has."""
+    sites = Pass("draw").run(story.guide, x)
+    return {name: site.value for name, site in sites.items() if not site.local and name != CLUSTER}
+
+
+def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float) -> Samples:
+    if not 0 <= min_posterior < 1:
+        raise ValueError(f"min_posterior must lie in [0, 1), got {min_posterior!r}")
+    kept: dict[str, list[Tensor]] = {}
+    missing, drawn = torch.arange(n), 0
+    places: list[Tensor] = []
+    while len(missing):
+        draws = _generate(story, len(missing), None if wanted is None else wanted[missing.to(wanted.device)])
+        drawn += len(missing)
+        posterior = log_joint(story, rows_of(story, draws)).softmax(1)
+        good = posterior.gather(1, draws[CLUSTER][:, None]).squeeze(1) >= min_posterior
+        for name, value in draws.items():
+            kept.setdefault(name, []).append(value[good])
+        places.append(missing[good])
+        missing = missing[~good]
+        if drawn > 1000 * n and len(missing):
+            raise RuntimeError(
+                f"only {n - len(missing)} of {drawn} draws reach min_posterior={min_posterior}; lower it, or fit longer"
+            )
+    order = torch.cat(places).argsort()
+    result = Samples({name: torch.cat(values)[order] for name, values in kept.items()})
+    result.rejected = drawn - n
+    log.info("min_posterior=%g: rejected %d of %d draws", min_posterior, result.rejected, drawn)
+    return result
+
+
+def columns(story: Story) -> dict[str, Tensor]:
+    """The columns of x that each observed site reads, found by showing the model rows of column numbers.
+
+    Raises:
+        ValueError: a site observes a transformation of x, so that its columns cannot be told.
+    """
+    numbers = torch.arange(story.n_features, dtype=story.dtype, device=story.device)
+    with evaluating(story, 0):
+        x = numbers.expand(2, -1).clone()
+        guide = Pass("draw").run(story.complete_guide, x)
+        values = {name: site.value for name, site in guide.items() if name != CLUSTER}
+        sites = Pass("draw", values).run(story.model, x)
+    found = {name: s.value[0].reshape(-1).cpu() for name, s in sites.items() if s.observed and _is_row(s)}
+    for name, value in found.items():
+        if not torch.equal(
+            value.to(numbers.dtype), value.round().clamp(0, story.n_features - 1).to(numbers.dtype)
+        ):
+            raise ValueError(
+                f"site '{name}' observes a transformation of x, not columns of it; its columns are unknown"
+            )
+    return {name: value.long() for name, value in found.items()}
+
+
+def rows_of(story: Story, values: dict[str, Tensor]) -> Tensor:
+    """(rows, n_features) from the observed sites' values, each in the columns it reads; 0 where none does."""
+    found = columns(story)
+    n_rows = len(next(iter(values.values())))
+    x = torch.zeros(n_rows, story.n_features, dtype=story.dtype)
+    for name, where in found.items():
+        x[:, where] = values[name].reshape(n_rows, -1).to(x.dtype)
+    return x
+
+
+def reconstruct(story: Story, x: Any) -> Tensor:
+    """(rows, n_features): the mean of x under each row's most probable cluster, latents at the guide's mean."""
+    rows = admit(story, x)
+    found = columns(story)
+    out = torch.zeros_like(rows)
+    labels = log_joint(story, rows).argmax(1)
+    with evaluating(story, 0):
+        for part, batch in chunks(story, rows):
+            joint = trace_joint(
+                story.model,
+                story.complete_guide,
+                batch,
+                cluster=labels[part].to(batch.device),
+                latents="mean",
+            )
+            for name, where in found.items():
+                out[part, where] = (
+                    _observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
+                )
+    return out
+
+
+def _observed_mean(site: Site) -> Tensor:
+    """The mean of an observed site's distribution; of a categorical one, which has none, the mode."""
+    mean = mean_of(site.fn, site.name)
+    return site.fn.mode.to(mean.dtype) if torch.isnan(mean).all() else mean
+
+
+def embed(story: Story, x: Any) -> Tensor:
+    """(rows, latent_dim): the local latents at the guide's mean, under each row's most probable cluster.
+
+    Several local latents are put side by side. A story without local latents embeds a row by its log joint,
+    centred: (rows, clusters), in nats.
+    """
+    rows = admit(story, x)
+    table = log_joint(story, rows)
+    parts = []
+    with evaluating(story, 0):
+        for part, batch in chunks(story, rows):
+            labels = table[part].argmax(1).to(batch.device)
+            joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels, latents="mean")
+            values = [
+                s.value.reshape(len(batch), -1) for s in joint.guide.values() if s.local and s.name != CLUSTER
+            ]
+            if not values:
+                return table - table.mean(1, keepdim=True)
+            parts.append(torch.cat(values, 1).cpu())
+    return torch.cat(parts)
+
+
+def sample_posterior(story: Story, x: Any, draws: int = 1, seed: int | None = None) -> dict[str, Tensor]:
+    """Draws of the cluster and the local latents given rows.
+
+    The cluster is drawn from the responsibilities, the other latents from the guide given that cluster.
+
+    Args:
+        story: any story.
+        x: (rows, n_features).
+        draws: per row.
+        seed: of the draws; None uses and moves on the caller's random state.
+
+    Returns:
+        Site name to (draws, rows, ...) tensor: "cluster" and the local latents.
+    """
+    rows, draws = admit(story, x), positive("draws", draws)
+    logits = log_joint(story, rows)
+    out: dict[str, list[Tensor]] = {}
+    with evaluating(story, seed):
+        clusters = torch.distributions.Categorical(logits=logits).sample((draws,))
+        for draw in clusters:
+            parts: dict[str, list[Tensor]] = {}
+            for part, batch in chunks(story, rows):
+                sites = Pass(draw[part].to(batch.device)).run(story.complete_guide, batch)
+                for name, site in sites.items():
+                    if site.local and name != CLUSTER:
+                        parts.setdefault(name, []).append(site.value.cpu())
+            for name, values in parts.items():
+                out.setdefault(name, []).append(torch.cat(values))
+    return {CLUSTER: clusters} | {name: torch.stack(values) for name, values in out.items()}

@@ -1,0 +1,112 @@
+"""Scores of rows under a fitted story: log joint, responsibilities, predictions, bounds on log p(x)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probclust.joint import CLUSTER, Joint, require_finite, trace_joint
+from probclust.rows import admit, chunks, evaluating
+from probclust.story import Story
+
+
+def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int = 0) -> Tensor:
+    """The log joint of every row and cluster: (a bound on) log p(x_n, cluster = k).
+
+    Args:
+        story: any story.
+        x: (rows, n_features).
+        particles: None for local latents at the guide's mean: deterministic, a score (k-DVAE's equation 8) and no
+            bound. S for the average over S draws from the guide, a lower bound on log p(x_n, k).
+        seed: of the draws.
+
+    Returns:
+        (rows, clusters) tensor, in nats.
+
+    Raises:
+        ValueError: `x` does not fit the story, or `particles` is below 1.
+        NonFiniteError: the story gives NaN; the message names the site.
+    """
+    rows = admit(story, x)
+    out = torch.empty(rows.shape[0], story.n_clusters, dtype=story.dtype)
+    draws = 1 if particles is None else positive("particles", particles)
+    with evaluating(story, seed):
+        for part, batch in chunks(story, rows):
+            total = torch.zeros((), device=batch.device)
+            for _ in range(draws):
+                total = total + _table(story, batch, "mean" if particles is None else "draw")
+            out[part] = total / draws
+    return out
+
+
+def responsibilities(story: Story, x: Any) -> Tensor:
+    """(rows, clusters) probabilities p(cluster | x): the softmax of the log joint at the guide's mean."""
+    return log_joint(story, x).softmax(1)
+
+
+def predict(story: Story, x: Any) -> Tensor:
+    """(rows,) index of each row's most probable cluster, deterministic."""
+    return log_joint(story, x).argmax(1)
+
+
+def elbo(story: Story, x: Any, particles: int = 1, seed: int = 0) -> Tensor:
+    """(rows,) lower bound on log p(x) in nats: the mean over draws of logsumexp over clusters.
+
+    Each draw of the local latents from the guide gives one unbiased estimate of the bound. Global latents are drawn
+    from their guide too, and their own divergence, which belongs to the training set, is left out.
+
+    Args:
+        story: any story.
+        x: (rows, n_features).
+        particles: draws per row.
+        seed: of the draws; the caller's random state is left alone.
+    """
+    return _bound(story, x, particles, seed, weighted=False)
+
+
+def log_likelihood(story: Story, x: Any, particles: int = 100, seed: int = 0) -> Tensor:
+    """(rows,) importance-weighted lower bound on log p(x) in nats: the log of the mean weight over draws.
+
+    Tighter with more particles; exact where the story has no local latents (one particle is used then).
+    Source: Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
+    """
+    return _bound(story, x, particles, seed, weighted=True)
+
+
+def _bound(story: Story, x: Any, particles: int, seed: int, weighted: bool) -> Tensor:
+    rows, particles = admit(story, x), positive("particles", particles)
+    if not draws_latents(story):
+        particles = 1
+    out = torch.empty(rows.shape[0], dtype=story.dtype)
+    with evaluating(story, seed):
+        for part, batch in chunks(story, rows):
+            running = torch.full((len(batch),), -math.inf if weighted else 0.0, dtype=story.dtype)
+            for _ in range(particles):
+                draw = _table(story, batch, "draw").logsumexp(1).cpu()
+                running = torch.logaddexp(running, draw) if weighted else running + draw
+            out[part] = running - math.log(particles) if weighted else running / particles
+    return out
+
+
+def _table(story: Story, batch: Tensor, latents: Any) -> Tensor:
+    joint = trace_joint(story.model, story.complete_guide, batch, latents=latents)
+    require_finite(joint.table, joint, type(story).__name__)
+    return joint.table
+
+
+def draws_latents(story: Story) -> bool:
+    """Whether the guide draws anything but the cluster, so that bounds need several particles."""
+    with evaluating(story, 0):
+        x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
+        joint: Joint = trace_joint(story.model, story.complete_guide, x)
+    return any(name != CLUSTER and type(site.fn).__name__ != "Delta" for name, site in joint.guide.items())
+
+
+def positive(name: str, value: Any) -> int:
+    """`value` as an integer of at least 1, or a ValueError that names it."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return int(value)

@@ -1,0 +1,129 @@
+"""Save and load stories: weights as safetensors, the constructor's arguments as JSON, never pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probclust.archive import read_archive, write_archive
+from probclust.errors import SavedStoryError
+from probclust.recorded import Part
+from probclust.registry import qualified_name, registered_class
+from probclust.story import Story
+
+
+def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None) -> None:
+    """Write a story to one file: its weights as safetensors, its class and constructor's arguments as JSON.
+
+    Args:
+        story: any story.
+        path: the file to write, replaced whole or not at all.
+        facts: further JSON facts to keep with it, such as the record of its fit.
+
+    Raises:
+        TypeError: an argument of the constructor can be neither written as JSON nor built anew.
+    """
+    if not isinstance(story, Story):
+        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    story.add_global_guide()
+    tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in story.state_dict().items()}
+    description = {
+        "story": describe(story, tensors),
+        "global_guide": story.global_guide_kind,
+        "dtype": str(story.dtype).removeprefix("torch."),
+        "facts": dict(facts or {}),
+    }
+    write_archive(path, "story", tensors, description)
+
+
+def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -> Story:
+    """The story saved at `path`, on the CPU, in evaluation mode.
+
+    Only classes that are registered (the library's, those of installed packages' entry points, those given to
+    `pc.register`) or passed in are built; nothing in the file is executed.
+
+    Args:
+        path: a file written by `pc.save`.
+        story_class: the story's class, where it is not registered.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        SavedStoryError: the file is damaged, foreign, or names a class that is not registered.
+    """
+    tensors, description = read_archive(path, "story")
+    state = {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
+    if story_class is not None and not (isinstance(story_class, type) and issubclass(story_class, Story)):
+        raise TypeError(f"story_class must be a Story class, got {story_class!r}")
+    known = {} if story_class is None else {description["story"]["class"]: story_class}
+    try:
+        with torch.random.fork_rng():
+            story: Story = build(description["story"], tensors, known)
+            story.to(getattr(torch, description["dtype"]))
+            story.use_global_guide(description["global_guide"])
+            story.load_state_dict(state)
+    except SavedStoryError:
+        raise
+    except Exception as error:
+        raise SavedStoryError(
+            f"{path} does not fit its class {description['story']['class']} ({error}); "
+            "load it with the version of the class that saved it"
+        ) from error
+    return story.eval()
+
+
+def saved_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts that `save` kept with a story."""
+    facts: dict[str, Any] = read_archive(path, "story")[1]["facts"]
+    return facts
+
+
+def describe(value: Any, tensors: dict[str, Tensor] | None = None, where: str = "") -> Any:
+    """`value` as JSON: parts by class and arguments; tensors are put into `tensors` (or digested, without it)."""
+    if isinstance(value, Part):
+        arguments = {k: describe(v, tensors, f"{where}.{k}") for k, v in value.arguments.items()}
+        return {"class": qualified_name(type(value)), "arguments": arguments}
+    if isinstance(value, np.ndarray | Tensor):
+        name = f"argument{where}"
+        if tensors is not None:
+            tensors[name] = torch.as_tensor(value)
+        return {"tensor": name, "numpy": isinstance(value, np.ndarray)}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [describe(v, tensors, f"{where}.{i}") for i, v in enumerate(value)]}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {"dict": {k: describe(v, tensors, f"{where}.{k}") for k, v in value.items()}}
+    raise TypeError(
+        f"the story's argument '{where.lstrip('.')}' is {type(value).__name__}, which cannot be saved; "
+        "expected numbers, strings, lists, tensors, or an object whose class derives from probclust.Part"
+    )
+
+
+def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, type]) -> Any:
+    """The value that `describe` described; classes must be in `known` or registered."""
+    if not isinstance(description, dict):
+        return description
+    if "class" in description:
+        name = description["class"]
+        cls = known.get(name) or registered_class(name)
+        if cls is None:
+            raise SavedStoryError(
+                f"class {name} is not registered; pass it as story_class=..., or decorate it with @pc.register "
+                "and import its module first"
+            )
+        return cls(**{k: build(v, tensors, known) for k, v in description["arguments"].items()})
+    if "tensor" in description:
+        tensor = tensors[description["tensor"]]
+        return tensor.numpy() if description["numpy"] else tensor
+    if "dict" in description:
+        return {k: build(v, tensors, known) for k, v in description["dict"].items()}
+    items = [build(v, tensors, known) for v in description.get("tuple", description.get("list"))]
+    return tuple(items) if "tuple" in description else items

@@ -1,0 +1,116 @@
+"""`Story`: the base class of every generative story of clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from probclust.global_guide import GlobalGuide, Kind
+from probclust.recorded import Part, fresh
+
+if TYPE_CHECKING:
+    from probclust.recipe import Step
+
+
+class Story(Part):
+    """A generative story of clusters: a Pyro model, its guide, and the parameters of both.
+
+    A subclass writes `model(x)` and `guide(x)` with `x` of shape (rows, n_features). Both open one plate named
+    "data" over the rows at dim -1; inside it stand one discrete site "cluster" with support 0..K-1, any local
+    latents (usually "z") and the observed sites (usually "x"). The model reads `x` only to observe it and for its
+    row count. Global latents stand outside the plate; those that the guide leaves out get an automatic guide.
+
+    Args:
+        n_features: columns of `x`.
+        n_clusters: K, the number of values of "cluster".
+        global_guide: guide of global latents that `guide` leaves out: "map" (a point) or "normal" (mean field).
+
+    Attributes:
+        conditional: True where the model conditions on `x`, so that it is no density of `x`.
+        is_density: False where the log joint is no log density of `x`; comparisons then show no likelihood.
+        arguments: the constructor's arguments, recorded, from which `pc.load` and restarts build the story anew.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> class Poissons(Story):
+        ...     def __init__(self, n_features, n_clusters):
+        ...         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        ...         self.log_rate = torch.nn.Parameter(torch.randn(n_clusters, n_features))
+        ...     def model(self, x):
+        ...         with pyro.plate("data", x.shape[0]):
+        ...             k = pyro.sample("cluster", dist.Categorical(torch.ones(self.n_clusters)))
+        ...             pyro.sample("x", dist.Poisson(self.log_rate[k].exp()).to_event(1), obs=x)
+        ...     def guide(self, x):
+        ...         pass
+        >>> Poissons(3, n_clusters=2).arguments
+        {'n_features': 3, 'n_clusters': 2}
+    """
+
+    conditional: ClassVar[bool] = False
+    is_density: ClassVar[bool] = True
+
+    def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
+        for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):
+            if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        super().__init__()
+        self.n_features = int(n_features)
+        self.n_clusters = int(n_clusters)
+        self.global_guide_kind = global_guide
+        self.globals: GlobalGuide | None = None
+
+    def model(self, x: Tensor) -> Any:
+        """The generative story p(cluster, latents, x); `x` is (rows, n_features)."""
+        raise NotImplementedError(f"{type(self).__name__} must define model(self, x)")
+
+    def guide(self, x: Tensor) -> Any:
+        """The approximate posterior q(latents | x), and q(cluster | x) or q(z | x, cluster) where wanted."""
+        raise NotImplementedError(f"{type(self).__name__} must define guide(self, x)")
+
+    def recipe(self) -> Sequence[Step] | None:
+        """The training steps that the story's paper uses, warm start first; None for plain SVI."""
+        return None
+
+    def complete_guide(self, x: Tensor) -> Any:
+        """`guide`, preceded by the automatic guide of the global latents that it leaves out."""
+        if self.globals is not None:
+            self.globals()
+        return self.guide(x)
+
+    def constructed(self) -> None:
+        """Add the automatic guide of the global latents, once the constructor is through."""
+        self.add_global_guide()
+
+    def use_global_guide(self, kind: Kind) -> None:
+        """Replace the automatic guide of the global latents by one of `kind`, "map" or "normal"."""
+        self.globals, self.global_guide_kind = None, kind
+        self.add_global_guide()
+
+    def redraw(self) -> None:
+        """Draw all weights anew, in place, as the constructor draws them."""
+        again: Story = fresh(self)
+        if again.global_guide_kind != self.global_guide_kind:
+            again.use_global_guide(self.global_guide_kind)
+        self.load_state_dict(again.state_dict())
+
+    def add_global_guide(self) -> None:
+        """Give the global latents that `guide` leaves out their automatic guide, if there are any."""
+        from probclust.joint import global_sites
+
+        if self.globals is None:
+            sites = global_sites(self)
+            if sites:
+                self.globals = GlobalGuide(sites, self.global_guide_kind)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the story's parameters are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the story's parameters; rows are cast to it."""
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())

@@ -1,0 +1,189 @@
+"""The training loop of one step: minibatches cut from a resident tensor, fused Adam, Lightning Fabric."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from probclust.errors import NonFiniteError
+from probclust.joint import blame, programs, trace_joint
+from probclust.monitor import Monitor
+from probclust.objectives import Objective, objective_named
+from probclust.recipe import START, SVI, Batch, Run, Train
+from probclust.story import Story
+
+
+class Trainer:
+    """Runs the epochs of a `Train` step.
+
+    Args:
+        story: the story to train; it is moved to the device.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: Lightning Fabric's.
+        batch_size: rows per batch where the step does not say.
+    """
+
+    step: Train
+    optimizer: Any
+
+    def __init__(self, story: Story, *, device: str, precision: Any, batch_size: int) -> None:
+        self.story, self.batch_size = story, batch_size
+        self.fabric = _fabric(device, precision)
+        self.device = self.fabric.device
+        story.to(self.device)
+
+    def start(self, step: Train, run: Run) -> int:
+        """Prepare for a step; returns its number of epochs."""
+        self.step, self.run = step, run
+        self.loss = _Loss(step, run)
+        parameters = [
+            p for module in step.modules or [self.story] for p in module.parameters() if p.requires_grad
+        ]
+        if not parameters:
+            raise ValueError(f"step '{step.name}' has no parameters to train; check the story's parameters")
+        adam = torch.optim.Adam(dict.fromkeys(parameters), lr=step.learning_rate, fused=True)
+        self.module, self.optimizer = self.fabric.setup(self.loss, adam)
+        self.n_batches = math.ceil(run.x.shape[0] / (step.batch_size or self.batch_size))
+        self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
+        return self.epochs
+
+    def epoch(self, epoch: int, seed: int, *, checked: bool = False) -> dict[str, Any]:
+        """One pass over the rows.
+
+        Args:
+            epoch: its number, for the schedule.
+            seed: of the order of the rows and of the draws.
+            checked: look at every loss and gradient, and name the cause of the first that is not finite.
+
+        Returns:
+            The loss (mean over the rows), the learning rate, and what the monitor saw.
+
+        Raises:
+            NonFiniteError: the epoch's loss is NaN or infinite.
+        """
+        x, y, n_rows = self.run.x, self.loss.y, self.run.x.shape[0]
+        torch.manual_seed(seed)
+        self.story.train()
+        self.loss.monitor = monitor = Monitor()
+        total = torch.zeros((), device=self.device)
+        order = torch.randperm(n_rows).to(self.device)
+        with pyro.validation_enabled(False):
+            for number, index in enumerate(order.tensor_split(self.n_batches)):
+                self._set_learning_rate(epoch + number / self.n_batches)
+                random_state = torch.get_rng_state() if checked else None
+                rows = x[index]
+                self.optimizer.zero_grad(set_to_none=True)
+                loss = self.module(rows, index, None if y is None else y[index])
+                if random_state is not None and not torch.isfinite(loss):
+                    self._blame_loss(epoch, number, rows, random_state)
+                self.fabric.backward(loss)
+                if checked:
+                    self._check_gradients(epoch, number)
+                self.optimizer.step()
+                total += loss.detach() * len(index)
+        mean = float(total) / n_rows
+        if not math.isfinite(mean):
+            raise NonFiniteError(f"step '{self.step.name}', epoch {epoch}: the loss is {mean}")
+        return {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary()}
+
+    def snapshot(self) -> Any:
+        """A copy of the weights and the optimizer's state, for `restore`."""
+        optimizer = self.optimizer.state_dict()
+        copies = {i: {k: _copy(v) for k, v in s.items()} for i, s in optimizer["state"].items()}
+        weights = {name: value.clone() for name, value in self.story.state_dict().items()}
+        return weights, {**optimizer, "state": copies}
+
+    def restore(self, snapshot: Any) -> None:
+        """Go back to a snapshot, which may be used again."""
+        weights, optimizer = snapshot
+        copies = {i: {k: _copy(v) for k, v in s.items()} for i, s in optimizer["state"].items()}
+        self.story.load_state_dict(weights)
+        self.optimizer.load_state_dict({**optimizer, "state": copies})
+
+    def _set_learning_rate(self, epoch: float) -> None:
+        rate = self.step.learning_rate
+        if self.step.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _blame_loss(self, epoch: int, number: int, rows: Tensor, random_state: Tensor) -> None:
+        where = f"step '{self.step.name}', epoch {epoch}, batch {number}: the loss is not finite"
+        cause = "the step's own loss function gave it"
+        if self.step.loss is None:
+            torch.set_rng_state(random_state)
+            with torch.no_grad():
+                cause = blame(trace_joint(*programs(self.story.model, self.story.guide), rows))
+        raise NonFiniteError(
+            f"{where}; {cause}. Lower the learning rate, check the data's scale, or bound scales and log-variances "
+            "from below"
+        )
+
+    def _check_gradients(self, epoch: int, number: int) -> None:
+        for name, parameter in self.story.named_parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                raise NonFiniteError(
+                    f"step '{self.step.name}', epoch {epoch}, batch {number}: the gradient of parameter '{name}' is "
+                    "not finite although the loss is; look for a square root or a logarithm at 0"
+                )
+
+
+class _Loss(nn.Module):
+    """The loss of a step as a module's forward pass, which is what Fabric wraps for precision and several devices."""
+
+    def __init__(self, step: Train, run: Run) -> None:
+        super().__init__()
+        self.story, self.step, self.run, self.y = run.story, step, run, None
+        self.monitor = Monitor()
+        if isinstance(step, SVI):
+            self.objective = objective_named(step.objective)
+            self.y = _known(step, run)
+            if isinstance(self.objective, Objective):
+                self.objective.n_rows = run.x.shape[0]
+            elif self.y is not None:
+                raise ValueError(
+                    f"{type(self.objective).__name__} takes no known clusters; use a probclust objective"
+                )
+
+    def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+        """The batch's loss, a mean over its rows."""
+        story = self.story
+        if self.step.loss is not None:
+            return self.step.loss(Batch(x, index, self.run))
+        if not isinstance(self.objective, Objective):
+            return self.objective.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
+        bound, joint = self.objective.per_row(story.model, story.guide, x, y)
+        self.monitor.add(joint)
+        return -bound
+
+
+def _known(step: SVI, run: Run) -> Tensor | None:
+    """The clusters that an SVI step takes as known: the user's, and those of the warm start where it asks for them."""
+    if not step.to_start:
+        return run.y
+    if START not in run.memory:
+        raise ValueError(
+            f"step '{step.name}' trains to the warm start's labels; put a step that finds them before it"
+        )
+    start = run.memory[START].to(run.x.device)
+    return start if run.y is None else torch.where(run.y >= 0, run.y, start)
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _fabric(device: str, precision: Any) -> Fabric:
+    kind, _, number = str(device).partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'"
+        )
+    return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
