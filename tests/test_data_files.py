@@ -37,9 +37,7 @@ def test_npz_with_and_without_labels(tmp_path):
 
 def test_npz_with_csr_parts(tmp_path):
     csr = sparse.csr_matrix(X)
-    np.savez(
-        tmp_path / "a.npz", data=csr.data, indices=csr.indices, indptr=csr.indptr, shape=csr.shape, y=[0, 1]
-    )
+    np.savez(tmp_path / "a.npz", data=csr.data, indices=csr.indices, indptr=csr.indptr, shape=csr.shape, y=[0, 1])
     x, _ = read(tmp_path / "a.npz")
     assert sparse.issparse(x)
     assert as_rows(x).tolist() == X.tolist()
@@ -58,9 +56,7 @@ def test_npy_is_memory_mapped_and_never_changed(tmp_path):
 
 
 @given(
-    hnp.arrays(
-        np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(-1e9, 1e9)
-    ),
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(-1e9, 1e9)),
     st.booleans(),
 )
 @settings(deadline=None, max_examples=25)

@@ -63,7 +63,7 @@ ENTRIES = {
         files=("reuters10k.npz",),
         image_shape=None,
         target_names=tuple(fetchers.ROOTS),
-        source="Lewis, Yang, Rose, Li, JMLR 2004 (RCV1); 10,000 documents as by Xie, Girshick, Farhadi, ICML 2016",
+        source="Lewis, Yang, Rose, Li, JMLR 2004 (RCV1); protocol: Xie, Girshick, Farhadi, ICML 2016",
         licence="term vectors distributed for research; the texts belong to Reuters",
     ),
     "20news": Entry(
@@ -100,11 +100,11 @@ def load(name: str) -> Dataset:
     """Load a real data set.
 
     `digits` comes with scikit-learn. The others are read from the folder that the environment variable
-    `PROBCLUST_DATA` names, else from the cache (`PROBCLUST_CACHE`, by default `~/.cache/probclust`), else they are
-    downloaded through scikit-learn and written to the cache.
+    `PROBCLUST_DATA` names, else from the cache (`PROBCLUST_CACHE`, by default `~/.cache/probclust`), else they
+    are downloaded through scikit-learn and written to the cache.
 
-    Pixels are scaled to the range from 0 to 1; rows of `reuters10k` and `20news` are tf-idf weights of unit length;
-    features of `har` lie between -1 and 1.
+    Pixels are scaled to the range from 0 to 1; rows of `reuters10k` and `20news` are tf-idf weights of unit
+    length; features of `har` lie between -1 and 1.
 
     Args:
         name: One of `names()`.
@@ -176,8 +176,8 @@ def _download(name: str, entry: Entry) -> Path:
         arrays = entry.fetch(cache / "scikit-learn")
     except OSError as error:  # what scikit-learn raises without a network
         raise FileNotFoundError(
-            f"{name} is neither in the folder PROBCLUST_DATA nor in the cache {cache}, and its download failed "
-            f"({error}): put {entry.files[0]} into a folder and set PROBCLUST_DATA to it"
+            f"{name} is neither in the folder PROBCLUST_DATA nor in the cache {cache}, and its download "
+            f"failed ({error}): put {entry.files[0]} into a folder and set PROBCLUST_DATA to it"
         ) from error
     path = cache / entry.files[0]
     # Renamed when complete, so that no other process reads half a file.

@@ -166,14 +166,10 @@ def _check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, 
             0: "into a table",
             1: f"with {name}.reshape(-1, 1) if it is one feature, or {name}.reshape(1, -1) if it is one row",
         }.get(len(shape), f"with {name}.reshape(len({name}), -1)")
-        raise ValueError(
-            f"Expected 2D array (rows, features), got {name} of shape {shape}. Reshape your data {remedy}"
-        )
+        raise ValueError(f"Expected 2D array (rows, features), got {name} of shape {shape}. Reshape your data {remedy}")
     rows, features = shape
     if rows < min_rows:
-        raise ValueError(
-            f"{name} has {rows} sample(s) (shape={shape}) while a minimum of {min_rows} is required."
-        )
+        raise ValueError(f"{name} has {rows} sample(s) (shape={shape}) while a minimum of {min_rows} is required.")
     if features == 0:
         raise ValueError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
     if n_features is not None and features != n_features:

@@ -43,8 +43,8 @@ def fetch_har(home: Path) -> Arrays:
 def fetch_reuters10k(home: Path) -> Arrays:
     """Reuters-10k: 10,000 documents of RCV1 with one root category each, 2000 stems, rows of unit length.
 
-    The published draw of documents is not known: this one takes as many of each category, with seed 0. The stems
-    are those that occur in the most drawn documents, and the weights RCV1's own (log tf-idf), scaled anew.
+    The published draw of documents is not known: this one takes as many of each category, with seed 0. The
+    stems are those that occur in the most drawn documents, and the weights RCV1's own (log tf-idf), scaled anew.
 
     References:
         Xie, Girshick, Farhadi, 2016, Unsupervised deep embedding for clustering analysis.
@@ -71,13 +71,11 @@ def fetch_reuters10k(home: Path) -> Arrays:
 
 
 def fetch_20news(home: Path) -> Arrays:
-    """20 Newsgroups by date, 18,846 whole messages, training part first: tf-idf of the 2000 commonest words."""
+    """20 Newsgroups by date, 18,846 messages, training part first: tf-idf of 2000 commonest words."""
     from sklearn.datasets import fetch_20newsgroups
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
-    parts = [
-        fetch_20newsgroups(data_home=str(home), subset=subset, shuffle=False) for subset in ("train", "test")
-    ]
+    parts = [fetch_20newsgroups(data_home=str(home), subset=subset, shuffle=False) for subset in ("train", "test")]
     texts = [text for part in parts for text in part.data]
     words = CountVectorizer(stop_words="english", max_features=VOCABULARY, token_pattern=r"\b[a-z]{2,}\b")
     x = TfidfTransformer(norm="l2", sublinear_tf=True).fit_transform(words.fit_transform(texts))

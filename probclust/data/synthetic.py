@@ -40,8 +40,9 @@ def blobs(
 def four_gaussians(n_rows: int = 4000, n_features: int = 100, seed: int = 0) -> Dataset:
     """Draw four Gaussian clusters in the plane and bend them into many dimensions: x = sigmoid(W v)^2.
 
-    The paper's equation 8, in 100 dimensions. It states neither the clusters nor W: here the clusters have centres
-    (+-3, +-3) and standard deviation 1, and the entries of W are standard normal.
+    The paper's equation 8, in 100 dimensions. It states neither the clusters nor W: here the clusters have
+    standard deviation 1 and stand at the corners of a square of side 5, one of them at the origin, and the
+    entries of W are standard normal. With these, k-means scores about as in the paper (NMI 0.80, ARI 0.81).
 
     Args:
         n_rows: The number of rows, divided evenly among the clusters.
@@ -56,7 +57,7 @@ def four_gaussians(n_rows: int = 4000, n_features: int = 100, seed: int = 0) -> 
     """
     rng = np.random.default_rng(seed)
     y = _even_labels(n_rows, 4, rng)
-    centres = np.array([[-3.0, -3.0], [-3.0, 3.0], [3.0, -3.0], [3.0, 3.0]])
+    centres = np.array([[0.0, 0.0], [0.0, 5.0], [5.0, 0.0], [5.0, 5.0]])
     v = centres[y] + rng.standard_normal((n_rows, 2))
     return _dataset("four_gaussians", expit(v @ rng.standard_normal((2, n_features))) ** 2, y, 4)
 
@@ -69,7 +70,7 @@ def pinwheel(
     rate: float = 0.25,
     seed: int = 0,
 ) -> Dataset:
-    """Draw the arms of a pinwheel: Gaussians around the origin, each point turned further the further out it lies.
+    """Draw the arms of a pinwheel: Gaussians around the origin, turned further the further out they lie.
 
     Args:
         n_rows: The number of rows, divided evenly among the arms.
@@ -120,7 +121,8 @@ def _even_labels(n_rows: int, n_clusters: int, rng: np.random.Generator) -> NDAr
     """Deal n_rows labels out evenly, in random order."""
     if n_clusters < 1 or n_rows < n_clusters:
         raise ValueError(
-            f"there must be at least one cluster, and one row for each, got {n_clusters} clusters, {n_rows} rows"
+            "n_clusters must be at least 1 and at most the number of rows, "
+            f"got n_clusters={n_clusters} with {n_rows} rows"
         )
     return rng.permutation(np.arange(n_rows, dtype=np.int64) % n_clusters)
 
