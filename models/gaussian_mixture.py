@@ -56,9 +56,7 @@ class GaussianMixture(Story):
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         if covariance_type not in ("full", "diag", "spherical"):
-            raise ValueError(
-                f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}"
-            )
+            raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
         if not reg_covar > 0:
             raise ValueError(f"reg_covar must be positive, got {reg_covar!r}")
         self.covariance_type, self.reg_covar = covariance_type, reg_covar

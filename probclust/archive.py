@@ -67,13 +67,9 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
             f"{path} is damaged, cut short, or no safetensors file ({error}); write it anew or restore a copy"
         ) from error
     if header["format"] != f"probclust {kind} {FORMAT_VERSION}":
-        raise SavedStoryError(
-            f"{path} has format '{header['format']}'; this version reads {FORMAT_VERSION}: upgrade"
-        )
+        raise SavedStoryError(f"{path} has format '{header['format']}'; this version reads {FORMAT_VERSION}: upgrade")
     if header.get("sha256") != _digest(tensors, header.get("facts", "")):
-        raise SavedStoryError(
-            f"{path} is damaged: its checksum does not match; restore a copy or write it anew"
-        )
+        raise SavedStoryError(f"{path} is damaged: its checksum does not match; restore a copy or write it anew")
     return tensors, json.loads(header["facts"])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from probclust.archive import read_archive, write_archive
 from probclust.story import Story
@@ -71,26 +71,23 @@ class Checkpoint:
                 )
             return
         differing = sorted(
-            key
-            for key in {*self.settings, *facts["settings"]}
-            if self.settings.get(key) != facts["settings"].get(key)
+            key for key in {*self.settings, *facts["settings"]} if self.settings.get(key) != facts["settings"].get(key)
         )
         if differing:
             said = "; ".join(
                 f"{key}: expected {_short(facts['settings'].get(key))}, got {_short(self.settings.get(key))}"
                 for key in differing
             )
-            raise ValueError(
-                f"{self.path} is the checkpoint of another fit ({said}); use the same or another file"
-            )
+            raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
         self.tensors, self.position = tensors, position
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
 
-    def restore(self, story: Story, memory: dict[str, Tensor]) -> None:
-        """Give the story and the steps' memory their saved state, if there is one."""
+    def restore(self, modules: nn.Module, memory: dict[str, Tensor]) -> None:
+        """Give the modules of the fit and the steps' memory their saved state, if there is one."""
         if self.tensors:
-            story.load_state_dict(_under("state.", self.tensors))
-            memory.update({k: v.to(story.device) for k, v in _under("memory.", self.tensors).items()})
+            modules.load_state_dict(_under("state.", self.tensors))
+            device = next(modules.parameters()).device
+            memory.update({k: v.to(device) for k, v in _under("memory.", self.tensors).items()})
 
     def restore_optimizer(self, optimizer: Any) -> None:
         """Give the optimizer of a step that was cut off its saved state, once."""
@@ -99,9 +96,7 @@ class Checkpoint:
             number, _, key = name.partition(".")
             state.setdefault(int(number), {})[key] = tensor
         if state:
-            optimizer.load_state_dict(
-                {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-            )
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tensors = {}
 
     def offer(self, bound: float, story: Story, memory: dict[str, Tensor]) -> None:
@@ -116,27 +111,25 @@ class Checkpoint:
         """The state of the best restart's story."""
         return _under("state.", self.best)
 
-    def save_when_due(self, story: Story, memory: dict[str, Tensor], optimizer: Any) -> None:
+    def save_when_due(self, modules: nn.Module, memory: dict[str, Tensor], optimizer: Any) -> None:
         """`save`, where the last one is some seconds past."""
         if time.monotonic() - self.written > self.interval:
-            self.save(story, memory, optimizer)
+            self.save(modules, memory, optimizer)
 
-    def save(self, story: Story, memory: dict[str, Tensor], optimizer: Any = None) -> None:
+    def save(self, modules: nn.Module, memory: dict[str, Tensor], optimizer: Any = None) -> None:
         """Write the fit's state; `optimizer` where a step is not yet through."""
         now = time.monotonic()
         self.position.seconds += now - self.started
         self.started = now
         if self.path is None:
             return
-        tensors = {f"state.{k}": v for k, v in story.state_dict().items()}
+        tensors = {f"state.{k}": v for k, v in modules.state_dict().items()}
         tensors |= {f"memory.{k}": v for k, v in memory.items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
         if optimizer is not None:
             for number, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        write_archive(
-            self.path, "checkpoint", tensors, {"settings": self.settings, "position": asdict(self.position)}
-        )
+        write_archive(self.path, "checkpoint", tensors, {"settings": self.settings, "position": asdict(self.position)})
         self.written = time.monotonic()
         log.debug("wrote %s", self.path)
 

@@ -34,9 +34,7 @@ def check_contract(story: Story, x: Tensor) -> None:
         _check_shapes(story, joint)
         if not torch.isfinite(joint.table.logsumexp(1)).all():
             _check_support(story, rows)
-            raise NonFiniteError(
-                f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x"
-            )
+            raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x")
         _check_support(story, rows)
 
 
@@ -57,9 +55,7 @@ def _check_structure(story: Story, x: Tensor) -> None:
         )
     cluster = model[CLUSTER]
     if cluster.observed:
-        raise ContractError(
-            "site 'cluster' is observed (obs=...); leave it latent and pass known clusters as `y`"
-        )
+        raise ContractError("site 'cluster' is observed (obs=...); leave it latent and pass known clusters as `y`")
     values = cluster.value.flatten()
     if values.is_floating_point() or values.tolist() != list(range(story.n_clusters)):
         raise ContractError(
@@ -83,18 +79,14 @@ def _check_structure(story: Story, x: Tensor) -> None:
         raise ContractError("the model observes nothing; pass x to a site inside the plate: obs=x")
     for name, site in guide.items():
         if site.observed:
-            raise ContractError(
-                f"site '{name}' of the guide is observed; only the model observes, drop its obs="
-            )
+            raise ContractError(f"site '{name}' of the guide is observed; only the model observes, drop its obs=")
         if name not in model:
             raise ContractError(
                 f"the guide samples site '{name}', which the model lacks; remove it, or name it as in the model"
             )
         if site.local != model[name].local:
             where = "inside" if model[name].local else "outside"
-            raise ContractError(
-                f"site '{name}' stands {where} the plate 'data' in the model only; move the guide's"
-            )
+            raise ContractError(f"site '{name}' stands {where} the plate 'data' in the model only; move the guide's")
 
 
 def _check_place(site: Site, kind: str) -> None:
@@ -148,9 +140,7 @@ def _check_support(story: Story, x: Tensor) -> None:
         except ContractError:
             raise
         except ValueError as error:
-            raise ContractError(
-                f"{type(story).__name__} builds a distribution that is not one: {error}"
-            ) from error
+            raise ContractError(f"{type(story).__name__} builds a distribution that is not one: {error}") from error
     for site in sites:
         fn = site.fn
         while isinstance(fn, Independent):

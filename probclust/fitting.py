@@ -94,7 +94,7 @@ def fit(
         "rows": rows.shape[0],
         "data": _digest(rows, known),
     }
-    trainer = Trainer(story, device=device, precision=precision, batch_size=batch_size)
+    trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
     with progress_bar(progress) as bar, _own_randomness(trainer.device):
         fitter = _Fit(trainer, steps, rows.to(trainer.device), known, seed, n_init, keeper, bar)
@@ -137,13 +137,13 @@ class _Fit:
     def run(self) -> None:
         """Run what is left of the fit; the story ends with the best restart's weights."""
         keeper, position, run = self.keeper, self.keeper.position, self.run_state
-        keeper.restore(self.story, run.memory)
+        keeper.restore(self.trainer.modules, run.memory)
         while position.restart < self.n_init:
             run.seed = self._restart_seed()
             while position.step < len(self.steps):
                 self._step(self.steps[position.step])
                 position.step, position.epoch = position.step + 1, 0
-                keeper.save(self.story, run.memory)
+                keeper.save(self.trainer.modules, run.memory)
             bound = float(elbo(self.story, run.x, seed=0).mean())
             log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
             keeper.offer(bound, self.story, run.memory)
@@ -152,7 +152,7 @@ class _Fit:
                 run.memory.clear()
                 torch.manual_seed(self._restart_seed())
                 self.story.redraw()
-            keeper.save(self.story, run.memory)
+            keeper.save(self.trainer.modules, run.memory)
         self.story.load_state_dict(keeper.best_state())
 
     def _restart_seed(self) -> int:
@@ -184,7 +184,7 @@ class _Fit:
                 raise
             position.history.append(facts)
             position.epoch += 1
-            self.keeper.save_when_due(self.story, run.memory, self.trainer.optimizer)
+            self.keeper.save_when_due(self.trainer.modules, run.memory, self.trainer.optimizer)
             self.bar.advance(facts["loss"])
 
     def _epoch(self, checked: bool = False) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class _Fit:
         self.trainer.restore(snapshot.state)
         position.epoch = snapshot.epoch
         del position.history[snapshot.n_history :]
-        self.keeper.save(self.story, self.run_state.memory, self.trainer.optimizer)
+        self.keeper.save(self.trainer.modules, self.run_state.memory, self.trainer.optimizer)
 
     def _explain(self, snapshot: _Snapshot, failed: int) -> None:
         """Repeat the epochs since the snapshot, looking at every step: raises the error that names the cause."""
@@ -252,10 +252,8 @@ def _steps(
     objective: str | ELBO | None,
     learning_rate: float | None,
 ) -> list[Step]:
-    if isinstance(recipe, Mapping):
-        found = story.recipe(**recipe)
-    else:
-        found = story.recipe() if recipe is None else recipe
+    own = recipe is None or isinstance(recipe, Mapping)
+    found = story.recipe(**(recipe or {})) if own else recipe
     steps: list[Step] = [SVI()] if found is None else list(found)
     names = [step.name for step in steps]
     if len(set(names)) < len(names) or not names:

@@ -87,9 +87,7 @@ class Pass(Messenger):
         if site_is_subsample(msg):
             return
         if msg["name"] in self.sites:
-            raise ContractError(
-                f"two sites are named '{msg['name']}'; give each sample statement its own name"
-            )
+            raise ContractError(f"two sites are named '{msg['name']}'; give each sample statement its own name")
         if msg["is_observed"]:
             if not self.uncondition or type(msg["fn"]).__name__ == "Unit":
                 return

@@ -68,9 +68,7 @@ class Gaussian(Part):
         self.n_heads = 2 if scale == "row" else 1
         if isinstance(scale, str):
             if scale not in ("feature", "shared", "row"):
-                raise ValueError(
-                    f"scale must be 'feature', 'shared', 'row' or a positive number, got {scale!r}"
-                )
+                raise ValueError(f"scale must be 'feature', 'shared', 'row' or a positive number, got {scale!r}")
             if not 0 <= floor < start:
                 raise ValueError(f"expected 0 <= floor < start, got floor={floor}, start={start}")
             raw = torch.tensor(start - floor).expm1().log()  # the inverse of softplus
@@ -103,7 +101,5 @@ def likelihood_named(likelihood: str | Likelihood, n_features: int) -> Any:
     if not isinstance(likelihood, str):
         return likelihood
     if likelihood not in _BY_NAME:
-        raise ValueError(
-            f"likelihood must be one of {sorted(_BY_NAME)} or a likelihood object, got {likelihood!r}"
-        )
+        raise ValueError(f"likelihood must be one of {sorted(_BY_NAME)} or a likelihood object, got {likelihood!r}")
     return _BY_NAME[likelihood](n_features)

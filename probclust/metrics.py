@@ -109,9 +109,7 @@ def _as_codes(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArr
 def _checked(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     true, pred = _labels("y_true", y_true), _labels("y_pred", y_pred)
     if len(true) != len(pred):
-        raise ValueError(
-            f"y_true and y_pred must have one entry for each row, got {len(true)} and {len(pred)} entries"
-        )
+        raise ValueError(f"y_true and y_pred must have one entry for each row, got {len(true)} and {len(pred)} entries")
     return true, pred
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
+import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -86,3 +88,64 @@ def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
     if cluster.dim() > 1:
         return outputs
     return outputs[cluster, torch.arange(outputs.shape[1], device=outputs.device)]
+
+
+class GaussianEncoder(nn.Module):
+    """q(z | x) = Normal(loc(x), diag(scale(x)^2)): a perceptron with two heads.
+
+    Args:
+        n_features: D.
+        hidden: sizes of the hidden layers.
+        latent_dim: L.
+    """
+
+    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU())
+        self.loc = nn.Linear(hidden[-1], latent_dim)
+        self.log_variance = nn.Linear(hidden[-1], latent_dim)
+
+    def forward(self, x: Tensor) -> Any:
+        """Distribution of z, batch (rows,) and event (L,), from (rows, D)."""
+        h = self.trunk(x)
+        return dist.Normal(self.loc(h), bounded_scale(self.log_variance(h))).to_event(1)
+
+
+class StackedGaussianEncoder(nn.Module):
+    """q(z | x, cluster): a `GaussianEncoder` for each cluster, side by side.
+
+    Args:
+        n_experts: K.
+        n_features: D.
+        hidden: sizes of the hidden layers.
+        latent_dim: L.
+    """
+
+    def __init__(self, n_experts: int, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.network = StackedMLP(n_experts, [n_features, *hidden, 2 * latent_dim])
+
+    def forward(self, x: Tensor, cluster: Tensor) -> Any:
+        """Distribution of z, batch (K, rows) or (rows,) as `cluster` has it and event (L,), from (rows, D)."""
+        loc, log_variance = of_cluster(self.network(x), cluster).chunk(2, -1)
+        return dist.Normal(loc, bounded_scale(log_variance)).to_event(1)
+
+
+def bounded_scale(log_variance: Tensor) -> Tensor:
+    """Standard deviation from a log-variance, which is kept within -10 and 10."""
+    return (0.5 * log_variance.clamp(-10, 10)).exp()
+
+
+class Autoencoder(nn.Module):
+    """A deterministic autoencoder, for starts that need codes a story does not have.
+
+    Args:
+        n_features: D.
+        hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
+        latent_dim: L.
+    """
+
+    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+        super().__init__()
+        self.encoder = mlp([n_features, *hidden, latent_dim])
+        self.decoder = mlp([latent_dim, *reversed(hidden), n_features])

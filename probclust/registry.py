@@ -97,9 +97,7 @@ def _from_file(path: Path, attribute: str) -> Any:
     spec.loader.exec_module(module)
     if not hasattr(module, attribute):
         stories = [
-            n
-            for n, v in vars(module).items()
-            if isinstance(v, type) and issubclass(v, Story) and v is not Story
+            n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Story) and v is not Story
         ]
         raise ValueError(f"{path} has no class {attribute!r}; its stories: {stories}")
     return getattr(module, attribute)

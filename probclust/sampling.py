@@ -77,9 +77,7 @@ def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:
     if wanted.dim() > 1 or (wanted.dim() == 1 and len(wanted) != n):
         raise ValueError(f"cluster must be one integer or n={n} of them, got shape {tuple(wanted.shape)}")
     if ((wanted < 0) | (wanted >= story.n_clusters)).any():
-        raise ValueError(
-            f"cluster must lie in 0..{story.n_clusters - 1}, got {wanted.flatten().unique().tolist()}"
-        )
+        raise ValueError(f"cluster must lie in 0..{story.n_clusters - 1}, got {wanted.flatten().unique().tolist()}")
     return wanted.expand(n).to(story.device)
 
 
@@ -148,9 +146,7 @@ def columns(story: Story) -> dict[str, Tensor]:
         sites = Pass("draw", values).run(story.model, x)
     found = {name: s.value[0].reshape(-1).cpu() for name, s in sites.items() if s.observed and _is_row(s)}
     for name, value in found.items():
-        if not torch.equal(
-            value.to(numbers.dtype), value.round().clamp(0, story.n_features - 1).to(numbers.dtype)
-        ):
+        if not torch.equal(value.to(numbers.dtype), value.round().clamp(0, story.n_features - 1).to(numbers.dtype)):
             raise ValueError(
                 f"site '{name}' observes a transformation of x, not columns of it; its columns are unknown"
             )
@@ -183,9 +179,7 @@ def reconstruct(story: Story, x: Any) -> Tensor:
                 latents="mean",
             )
             for name, where in found.items():
-                out[part, where] = (
-                    _observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
-                )
+                out[part, where] = _observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
     return out
 
 
@@ -208,9 +202,7 @@ def embed(story: Story, x: Any) -> Tensor:
         for part, batch in chunks(story, rows):
             labels = table[part].argmax(1).to(batch.device)
             joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels, latents="mean")
-            values = [
-                s.value.reshape(len(batch), -1) for s in joint.guide.values() if s.local and s.name != CLUSTER
-            ]
+            values = [s.value.reshape(len(batch), -1) for s in joint.guide.values() if s.local and s.name != CLUSTER]
             if not values:
                 return table - table.mean(1, keepdim=True)
             parts.append(torch.cat(values, 1).cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyro
@@ -14,7 +15,7 @@ from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
-from probclust.recipe import START, SVI, Batch, Run, Train
+from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.story import Story
 
 
@@ -23,6 +24,7 @@ class Trainer:
 
     Args:
         story: the story to train; it is moved to the device.
+        steps: of the fit; networks that they train beside the story's own are moved and kept with it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: Lightning Fabric's.
         batch_size: rows per batch where the step does not say.
@@ -31,19 +33,19 @@ class Trainer:
     step: Train
     optimizer: Any
 
-    def __init__(self, story: Story, *, device: str, precision: Any, batch_size: int) -> None:
+    def __init__(self, story: Story, steps: Sequence[Step], *, device: str, precision: Any, batch_size: int) -> None:
         self.story, self.batch_size = story, batch_size
         self.fabric = _fabric(device, precision)
         self.device = self.fabric.device
-        story.to(self.device)
+        own = set(story.modules())
+        trained = [module for step in steps if isinstance(step, Train) for module in step.modules or ()]
+        self.modules = nn.ModuleList([story, *(m for m in dict.fromkeys(trained) if m not in own)]).to(self.device)
 
     def start(self, step: Train, run: Run) -> int:
         """Prepare for a step; returns its number of epochs."""
         self.step, self.run = step, run
         self.loss = _Loss(step, run)
-        parameters = [
-            p for module in step.modules or [self.story] for p in module.parameters() if p.requires_grad
-        ]
+        parameters = [p for module in step.modules or [self.story] for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(f"step '{step.name}' has no parameters to train; check the story's parameters")
         adam = torch.optim.Adam(dict.fromkeys(parameters), lr=step.learning_rate, fused=True)
@@ -68,7 +70,7 @@ class Trainer:
         """
         x, y, n_rows = self.run.x, self.loss.y, self.run.x.shape[0]
         torch.manual_seed(seed)
-        self.story.train()
+        self.modules.train()
         self.loss.monitor = monitor = Monitor()
         total = torch.zeros((), device=self.device)
         order = torch.randperm(n_rows).to(self.device)
@@ -95,14 +97,14 @@ class Trainer:
         """A copy of the weights and the optimizer's state, for `restore`."""
         optimizer = self.optimizer.state_dict()
         copies = {i: {k: _copy(v) for k, v in s.items()} for i, s in optimizer["state"].items()}
-        weights = {name: value.clone() for name, value in self.story.state_dict().items()}
+        weights = {name: value.clone() for name, value in self.modules.state_dict().items()}
         return weights, {**optimizer, "state": copies}
 
     def restore(self, snapshot: Any) -> None:
         """Go back to a snapshot, which may be used again."""
         weights, optimizer = snapshot
         copies = {i: {k: _copy(v) for k, v in s.items()} for i, s in optimizer["state"].items()}
-        self.story.load_state_dict(weights)
+        self.modules.load_state_dict(weights)
         self.optimizer.load_state_dict({**optimizer, "state": copies})
 
     def _set_learning_rate(self, epoch: float) -> None:
@@ -125,7 +127,7 @@ class Trainer:
         )
 
     def _check_gradients(self, epoch: int, number: int) -> None:
-        for name, parameter in self.story.named_parameters():
+        for name, parameter in self.modules.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
                 raise NonFiniteError(
                     f"step '{self.step.name}', epoch {epoch}, batch {number}: the gradient of parameter '{name}' is "
@@ -146,9 +148,7 @@ class _Loss(nn.Module):
             if isinstance(self.objective, Objective):
                 self.objective.n_rows = run.x.shape[0]
             elif self.y is not None:
-                raise ValueError(
-                    f"{type(self.objective).__name__} takes no known clusters; use a probclust objective"
-                )
+                raise ValueError(f"{type(self.objective).__name__} takes no known clusters; use a probclust objective")
 
     def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
         """The batch's loss, a mean over its rows."""
@@ -167,9 +167,7 @@ def _known(step: SVI, run: Run) -> Tensor | None:
     if not step.to_start:
         return run.y
     if START not in run.memory:
-        raise ValueError(
-            f"step '{step.name}' trains to the warm start's labels; put a step that finds them before it"
-        )
+        raise ValueError(f"step '{step.name}' trains to the warm start's labels; put a step that finds them before it")
     start = run.memory[START].to(run.x.device)
     return start if run.y is None else torch.where(run.y >= 0, run.y, start)
 
@@ -183,7 +181,5 @@ def _fabric(device: str, precision: Any) -> Fabric:
     if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'"
-        )
+        raise ValueError("device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'")
     return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)

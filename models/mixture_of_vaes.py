@@ -1,0 +1,83 @@
+"""The mixture of VAEs (k-DVAE): one small VAE for each cluster.
+
+Generative story, for each row:
+
+    cluster ~ Categorical(a)
+    z ~ Normal(0, I)
+    x | z, cluster = k ~ likelihood(decoder_k(z))
+
+Guide: q(z | x, cluster = k) = Normal(loc_k(x), diag(scale_k(x)^2)), an encoder for each cluster. The log joint of row
+x and cluster k is the ELBO of the k-th VAE plus its log weight,
+
+    log a_k + log p(x | z_k, k) + log p(z_k) - log q(z_k | x, k),    z_k ~ q(z | x, k).
+
+Its maximum over k is the paper's objective, equation 6 (up to log a_k, a constant where the weights are uniform):
+`objective="hard"`. At the mean of q it is the paper's clustering rule, equation 8: `pc.predict`. The exact objective,
+the default here, sums over k instead and bounds log p(x) more tightly.
+
+Source: "A mixture of variational autoencoders for deep clustering", equations 1-8, algorithms 1 and 2; architecture
+in its section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.networks import GaussianEncoder, StackedGaussianEncoder, StackedMLP, mlp, of_cluster
+from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.story import Story
+from probclust.warm_start import fit_mixture, neighbour_pretraining
+
+
+class MixtureOfVAEs(Story):
+    """A mixture of variational autoencoders, its experts run as one stacked network.
+
+    Args:
+        n_features: D, columns of x.
+        n_clusters: K.
+        latent_dim: L, size of each expert's z.
+        hidden: sizes of each encoder's hidden layers; the decoders mirror them.
+        likelihood: p(x | z, cluster): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
+        learn_weights: learn the mixture weights a; else they are uniform, as in the paper's equation 6.
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> story = MixtureOfVAEs(16, n_clusters=3, latent_dim=2, hidden=(8,))
+        >>> pc.log_joint(story, torch.rand(5, 16)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_clusters: int,
+        latent_dim: int = 10,
+        hidden: Sequence[int] = (500, 100),
+        likelihood: str | Likelihood = "gaussian",
+        learn_weights: bool = True,
+    ) -> None:
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.latent_dim = latent_dim
+        self.encoders = StackedGaussianEncoder(n_clusters, n_features, hidden, latent_dim)
+        self.likelihood = likelihood_named(likelihood, n_features)
+        self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
+        self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
+
+    def model(self, x: Tensor) -> None:
+        """p(cluster) p(z) p(x | z, cluster)."""
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """q(z | x, cluster); q(cluster | x) is the optimal one, which the objectives find, so its site is a stand-in."""
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            pyro.sample("z", self.encoders(x, cluster))

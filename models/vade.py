@@ -1,0 +1,86 @@
+"""VaDE, variational deep embedding: a VAE whose latent space is a mixture of Gaussians.
+
+Generative story, for each row:
+
+    cluster ~ Categorical(a)
+    z | cluster = k ~ Normal(m_k, diag(s_k^2))
+    x | z ~ likelihood(decoder(z))
+
+Guide: q(z | x) = Normal(loc(x), diag(scale(x)^2)), one z shared by all clusters; the cluster is summed out exactly,
+so that the log joint of row x and cluster k is
+
+    log p(x | z) + log p(z | k) - log q(z | x) + log a_k,    z ~ q(z | x).
+
+Source: Z. Jiang, Y. Zheng, H. Tan, B. Tang, H. Zhou, "Variational deep embedding: an unsupervised and generative
+approach to clustering", IJCAI 2017 (arXiv 1611.05148), equations 1-6 and 16; architecture in its section 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.networks import GaussianEncoder, mlp
+from probclust.recipe import SVI, Compute, Run, Step
+from probclust.story import Story
+from probclust.warm_start import fit_mixture, inverse_softplus, neighbour_pretraining
+
+
+class VaDE(Story):
+    """Variational deep embedding.
+
+    Args:
+        n_features: D, columns of x.
+        n_clusters: K.
+        latent_dim: L, size of z.
+        hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
+        likelihood: p(x | z): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> story = VaDE(16, n_clusters=3, latent_dim=2, hidden=(8,))
+        >>> pc.log_joint(story, torch.rand(5, 16)).shape
+        torch.Size([5, 3])
+    """
+
+    floor = 0.05  # of the prior's standard deviations, in units of the code
+
+    def __init__(
+        self,
+        n_features: int,
+        n_clusters: int,
+        latent_dim: int = 10,
+        hidden: Sequence[int] = (500, 500, 2000),
+        likelihood: str | Likelihood = "gaussian",
+    ) -> None:
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.encoder = GaussianEncoder(n_features, hidden, latent_dim)
+        self.likelihood = likelihood_named(likelihood, n_features)
+        self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
+        self.logits = nn.Parameter(torch.zeros(n_clusters))
+        self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
+        self.raw_prior_scale = nn.Parameter(torch.full((n_clusters, latent_dim), 0.5))
+
+    def prior(self, cluster: Tensor) -> Any:
+        """p(z | cluster)."""
+        scale = self.floor + functional.softplus(self.raw_prior_scale)
+        return dist.Normal(self.prior_loc[cluster], scale[cluster]).to_event(1)
+
+    def model(self, x: Tensor) -> None:
+        """p(cluster) p(z | cluster) p(x | z)."""
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            z = pyro.sample("z", self.prior(cluster))
+            pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """q(z | x)."""
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", self.encoder(x))
