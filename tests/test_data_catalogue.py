@@ -117,7 +117,8 @@ def test_an_unknown_name_lists_the_names():
 
 
 @pytest.mark.parametrize(
-    "arrays", [{"x": [[1.0]]}, {"x": [[1.0]], "y": [0, 1]}, {"x": [1.0], "y": [0]}, {"y": [0]}, {"data": [1.0]}]
+    "arrays",
+    [{"x": [[1.0]]}, {"x": [[1.0]], "y": [0, 1]}, {"x": [1.0], "y": [0]}, {"y": [0]}, {"data": [1.0]}],
 )
 def test_a_file_that_lacks_something_is_refused(folder, arrays):
     np.savez(folder / "mnist.npz", **arrays)

@@ -74,9 +74,7 @@ def test_labels_of_any_integer_or_string_kind(kind):
     assert metrics.ari(kind(y), ["e", "c", "c", "d", "e"]) == 1
 
 
-@pytest.mark.parametrize(
-    "score", [metrics.accuracy, metrics.nmi, metrics.ari, metrics.contingency, metrics.matching]
-)
+@pytest.mark.parametrize("score", [metrics.accuracy, metrics.nmi, metrics.ari, metrics.contingency, metrics.matching])
 def test_wrong_input_is_refused(score):
     with pytest.raises(ValueError, match="one entry for each row, got 3 and 2"):
         score([0, 1, 2], [0, 1])
