@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from probclust.likelihoods import Likelihood, likelihood_named
-from probclust.networks import GaussianEncoder, StackedGaussianEncoder, StackedMLP, mlp, of_cluster
-from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
+from probclust.recipe import SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import fit_mixture, neighbour_pretraining
+from probclust.warm_start import neighbour_pretraining, start_from_codes
 
 
 class MixtureOfVAEs(Story):
@@ -77,7 +77,33 @@ class MixtureOfVAEs(Story):
             pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
-        """q(z | x, cluster); q(cluster | x) is the optimal one, which the objectives find, so its site is a stand-in."""
+        """q(z | x, cluster); the site of q(cluster | x) is a stand-in, for the objectives find the optimal one."""
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
             pyro.sample("z", self.encoders(x, cluster))
+
+    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 15, epochs: int = 5) -> list[Step]:
+        """Cluster the codes of an autoencoder pre-trained with neighbours, fit the experts to them, then SVI.
+
+        Unlike the paper, which pre-trains a VaDE of the same size instead and uses k-means on its embedding.
+        """
+        start = Autoencoder(self.n_features, (500, 500, 2000), self.latent_dim)
+
+        def draw_weights(run: Run) -> None:
+            self.redraw()
+            redraw(start)
+
+        return [
+            Compute(name="weights", run=draw_weights),
+            *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
+            start_from_codes(start.encoder),
+            SVI(
+                name="fit to start",
+                epochs=fit_epochs,
+                learning_rate=2e-3,
+                batch_size=64,
+                schedule="constant",
+                to_start=True,
+            ),
+            SVI(epochs=epochs, learning_rate=1e-3, batch_size=64),
+        ]

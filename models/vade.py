@@ -28,9 +28,9 @@ from torch.nn import functional
 
 from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import GaussianEncoder, mlp
-from probclust.recipe import SVI, Compute, Run, Step
+from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import fit_mixture, inverse_softplus, neighbour_pretraining
+from probclust.warm_start import encode_all, inverse_softplus, neighbour_pretraining, start_from_codes
 
 
 class VaDE(Story):
@@ -84,3 +84,52 @@ class VaDE(Story):
         """q(z | x)."""
         with pyro.plate("data", x.shape[0]):
             pyro.sample("z", self.encoder(x))
+
+    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 10, epochs: int = 10) -> list[Step]:
+        """Pre-train with neighbours, start the prior from clusters of the codes, fit to them, then SVI.
+
+        Unlike the paper, whose pre-training is a stacked autoencoder, and which fits a Gaussian mixture to its codes.
+        """
+        return [
+            Compute(name="weights", run=lambda run: self.redraw()),
+            *neighbour_pretraining(
+                self.encoder.mean,
+                self.decode,
+                [self.encoder.trunk, self.encoder.loc, self.decoder],
+                epochs=pretrain_epochs,
+            ),
+            start_from_codes(self.encoder.mean),
+            Compute(name="prior", run=self._set_prior),
+            SVI(
+                name="fit to start",
+                epochs=fit_epochs,
+                learning_rate=1e-3,
+                batch_size=64,
+                schedule="constant",
+                to_start=True,
+            ),
+            SVI(epochs=epochs, learning_rate=3e-4, batch_size=64),
+        ]
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(rows, n_features) mean of x given (rows, latent_dim) codes."""
+        return self.likelihood(self.decoder(z)).mean
+
+    @torch.no_grad()
+    def _set_prior(self, run: Run) -> None:
+        """The prior's means, scales and weights from the codes of each starting cluster; codes to unit scale first."""
+        codes = encode_all(self.encoder.mean, run.x)
+        scale = codes.std()
+        self.encoder.loc.weight /= scale
+        self.encoder.loc.bias /= scale
+        self.decoder[0].weight *= scale
+        codes = codes / scale
+        belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
+        counts = belongs.sum(0)[:, None]
+        loc = belongs.T @ codes / counts
+        variance = belongs.T @ codes**2 / counts - loc**2
+        self.logits.copy_((counts.squeeze(1) / len(codes)).log())
+        self.prior_loc.copy_(loc)
+        self.raw_prior_scale.copy_(inverse_softplus(variance.clamp(min=0).sqrt() - self.floor))
+        self.encoder.log_variance.weight.zero_()
+        self.encoder.log_variance.bias.copy_(variance.mean(0).log() - 2)

@@ -111,6 +111,10 @@ class Checkpoint:
         """The state of the best restart's story."""
         return _under("state.", self.best)
 
+    def best_memory(self) -> dict[str, Tensor]:
+        """What the best restart's steps left in memory."""
+        return _under("memory.", self.best)
+
     def save_when_due(self, modules: nn.Module, memory: dict[str, Tensor], optimizer: Any) -> None:
         """`save`, where the last one is some seconds past."""
         if time.monotonic() - self.written > self.interval:

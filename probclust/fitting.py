@@ -22,7 +22,7 @@ from probclust.checkpoint import Checkpoint
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.monitor import warn_of_clusters
 from probclust.progress import Progress, progress_bar
-from probclust.recipe import START, SVI, Compute, Run, Step, Train
+from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.rows import admit
 from probclust.scoring import elbo, positive
@@ -112,7 +112,7 @@ def fit(
         bounds=tuple(position.bounds),
         restart=position.best_restart,
         seconds=position.seconds,
-        start=keeper.best.get(f"memory.{START}"),
+        memory=keeper.best_memory(),
     )
 
 

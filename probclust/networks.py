@@ -105,6 +105,10 @@ class GaussianEncoder(nn.Module):
         self.loc = nn.Linear(hidden[-1], latent_dim)
         self.log_variance = nn.Linear(hidden[-1], latent_dim)
 
+    def mean(self, x: Tensor) -> Tensor:
+        """(rows, L) mean of q(z | x), from (rows, D)."""
+        return self.loc(self.trunk(x))  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor) -> Any:
         """Distribution of z, batch (rows,) and event (L,), from (rows, D)."""
         h = self.trunk(x)
@@ -149,3 +153,10 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder = mlp([n_features, *hidden, latent_dim])
         self.decoder = mlp([latent_dim, *reversed(hidden), n_features])
+
+
+def redraw(network: nn.Module) -> None:
+    """Draw a network's weights anew, in place, layer by layer, as its layers' constructors do."""
+    for layer in network.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()

@@ -111,6 +111,7 @@ class Exact(Objective):
     name = "exact"
 
     def bound(self, joint: Joint) -> Tensor:
+        """(rows,) logsumexp over the clusters."""
         return joint.table.logsumexp(1)
 
 
@@ -120,6 +121,7 @@ class Hard(Objective):
     name = "hard"
 
     def bound(self, joint: Joint) -> Tensor:
+        """(rows,) maximum over the clusters."""
         return joint.table.max(1).values
 
 
@@ -129,6 +131,7 @@ class Amortised(Objective):
     name = "amortised"
 
     def bound(self, joint: Joint) -> Tensor:
+        """(rows,) mean under q(cluster | x), plus its entropy."""
         log_q = joint.log_q
         if log_q is None:
             return joint.table.logsumexp(1)
@@ -152,6 +155,7 @@ class ImportanceWeighted(Objective):
         self.particles = particles
 
     def bound(self, joint: Joint) -> Tensor:
+        """(rows,) log mean weight over the particles."""
         return self.reduce(joint.table.logsumexp(1))
 
 

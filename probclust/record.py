@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -27,7 +27,8 @@ class FitRecord:
         bounds: each restart's bound on log p(x), mean over the rows, in nats.
         restart: the restart that was kept, the one with the largest bound.
         seconds: of the whole fit, over all its resumptions.
-        start: (rows,) labels of the kept restart's warm start, None where the recipe has none.
+        memory: what the kept restart's steps left for later ones, such as the (rows,) labels of the warm start under
+            "start".
     """
 
     story: str
@@ -37,7 +38,7 @@ class FitRecord:
     bounds: tuple[float, ...]
     restart: int
     seconds: float
-    start: Tensor | None = None
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def bound(self) -> float:
@@ -49,8 +50,9 @@ class FitRecord:
         return [e["loss"] for e in self.history if e["step"] == step and e["restart"] == self.restart]
 
     def to_json(self) -> str:
-        """The record as JSON, without `start`."""
-        facts = asdict(self) | {"start": None, "settings": describe_plain(self.settings)}
+        """The record as JSON, without `memory`."""
+        facts = {name: value for name, value in vars(self).items() if name != "memory"}
+        facts["settings"] = describe_plain(self.settings)
         return json.dumps(facts, indent=1)
 
 

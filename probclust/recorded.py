@@ -12,6 +12,7 @@ class Recorded(type):
     """Metaclass: stores the constructor's arguments in `arguments`, then calls `constructed()`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Construct an instance and record how."""
         instance = super().__call__(*args, **kwargs)
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         bound = signature.bind(instance, *args, **kwargs)

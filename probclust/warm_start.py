@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.recipe import Batch, Compute, Run, Step, Train
+from probclust.recipe import START, Batch, Compute, Run, Step, Train
 
 NEIGHBOURS = "neighbours"
 """Name in `run.memory` of the (rows, n_neighbours) graph."""
+
+KMEANS = "k-means"
+"""Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
 
 
 def neighbour_pretraining(
@@ -26,7 +27,8 @@ def neighbour_pretraining(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     *,
-    epochs: int = 30,
+    epochs: int = 15,
+    batch_size: int = 64,
     learning_rate: float = 1e-3,
     n_neighbours: int = 10,
     temperature: float = 0.5,
@@ -42,6 +44,7 @@ def neighbour_pretraining(
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
         epochs: passes over the rows.
+        batch_size: rows per batch; the contrastive term gains more from many steps than from large batches.
         learning_rate: at the start; it falls to zero by a cosine.
         n_neighbours: nearest neighbours in x of which one is drawn for each row and step.
         temperature: of the contrastive term.
@@ -75,40 +78,46 @@ def neighbour_pretraining(
     return [
         Compute(name="neighbours", run=find),
         Train(
-            name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, schedule="cosine", modules=modules
+            name="pre-train",
+            loss=loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            schedule="cosine",
+            modules=modules,
         ),
     ]
 
 
-def fit_mixture(codes: Tensor, run: Run, covariance_type: str = "full", n_init: int = 5) -> tuple[Any, Tensor]:
-    """A Gaussian mixture on codes, by scikit-learn's EM from k-means; the best of `n_init` starts by likelihood.
+def start_from_codes(encode: Callable[[Tensor], Tensor], *, n_init: int = 20) -> Compute:
+    """A step that puts starting labels into `run.memory[START]`: k-means on unit codes, then a vote of neighbours.
+
+    The vote gives each row the commonest label among its neighbours' and its own; it mends rows at the border of two
+    clusters whose neighbours in x agree.
 
     Args:
-        codes: (rows, latent_dim).
-        run: the run; its seed draws the starts, and its known clusters, if any, order the components.
-        covariance_type: scikit-learn's.
-        n_init: starts.
-
-    Returns:
-        The mixture, its components in the order of the clusters, and the (rows,) labels it gives.
+        encode: (rows, n_features) to (rows, latent_dim) codes.
+        n_init: starts of k-means, of which the one with the least inertia counts.
     """
-    values = codes.cpu().double().numpy()
-    spread = float(values.var(0).mean())
-    mixture = SklearnMixture(
-        run.story.n_clusters,
-        covariance_type=covariance_type,
-        reg_covar=1e-3 * spread + 1e-12,
-        n_init=n_init,
-        random_state=run.seed % 2**32,
-    )
-    with warnings.catch_warnings():  # a start may stop short of EM's tolerance
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = mixture.fit_predict(values)
-    order = in_known_order(labels, run)
-    for name in ("weights_", "means_", "covariances_"):
-        if not (name == "covariances_" and covariance_type == "tied"):
-            setattr(mixture, name, getattr(mixture, name)[order])
-    return mixture, torch.as_tensor(np.argsort(order)[labels], device=run.x.device)
+
+    def find(run: Run) -> None:
+        n_clusters = run.story.n_clusters
+        codes = functional.normalize(encode_all(encode, run.x), dim=1).double().cpu().numpy()
+        labels = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32).fit_predict(codes)
+        run.memory[KMEANS] = torch.as_tensor(labels).long()
+        votes = np.eye(n_clusters)[labels]
+        votes = votes + votes[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)
+        labels = votes.argmax(1)
+        start = np.argsort(in_known_order(labels, run))[labels]
+        run.memory[START] = torch.as_tensor(start, device=run.x.device)
+
+    return Compute(name="start", run=find)
+
+
+@torch.no_grad()
+def encode_all(encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 4096) -> Tensor:
+    """(rows, latent_dim) codes of all rows, without a gradient, some rows at a time."""
+    return torch.cat([encode(part) for part in x.split(chunk)])
 
 
 def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:
