@@ -120,9 +120,9 @@ class VaDE(Story):
         """The prior's means, scales and weights from the codes of each starting cluster; codes to unit scale first."""
         codes = encode_all(self.encoder.mean, run.x)
         scale = codes.std()
-        self.encoder.loc.weight /= scale
-        self.encoder.loc.bias /= scale
-        self.decoder[0].weight *= scale
+        for parameter in self.encoder.loc.parameters():
+            parameter.div_(scale)
+        next(self.decoder.parameters()).mul_(scale)
         codes = codes / scale
         belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
         counts = belongs.sum(0)[:, None]

@@ -32,10 +32,12 @@ def check_contract(story: Story, x: Tensor) -> None:
         _check_structure(story, rows)
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
+        invalid = _check_support(story, rows)
         if not torch.isfinite(joint.table.logsumexp(1)).all():
-            _check_support(story, rows)
-            raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x")
-        _check_support(story, rows)
+            why = f" ({invalid})" if invalid else ""
+            raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x{why}")
+        if invalid:
+            raise ContractError(f"{type(story).__name__} builds a distribution that is not one: {invalid}") from invalid
 
 
 def _some_rows(x: Tensor, avoid: set[int]) -> Tensor:
@@ -56,13 +58,9 @@ def _check_structure(story: Story, x: Tensor) -> None:
     cluster = model[CLUSTER]
     if cluster.observed:
         raise ContractError("site 'cluster' is observed (obs=...); leave it latent and pass known clusters as `y`")
-    values = cluster.value.flatten()
-    if values.is_floating_point() or values.tolist() != list(range(story.n_clusters)):
-        raise ContractError(
-            f"site 'cluster' has support {values.tolist()[:20]}, expected the integers 0..{story.n_clusters - 1}; "
-            f"draw it from dist.Categorical with n_clusters={story.n_clusters} entries"
-        )
     for kind, sites in (("model", model), ("guide", guide)):
+        if CLUSTER in sites:
+            _check_clusters(sites[CLUSTER], kind, story.n_clusters)
         for site in sites.values():
             _check_place(site, kind)
     for name, site in model.items():
@@ -87,6 +85,15 @@ def _check_structure(story: Story, x: Tensor) -> None:
         if site.local != model[name].local:
             where = "inside" if model[name].local else "outside"
             raise ContractError(f"site '{name}' stands {where} the plate 'data' in the model only; move the guide's")
+
+
+def _check_clusters(site: Site, kind: str, n_clusters: int) -> None:
+    values = site.value.flatten()
+    if values.is_floating_point() or values.tolist() != list(range(n_clusters)):
+        raise ContractError(
+            f"site 'cluster' of the {kind} has support {values.tolist()[:20]}, expected the integers "
+            f"0..{n_clusters - 1}; draw it from dist.Categorical with n_clusters={n_clusters} entries"
+        )
 
 
 def _check_place(site: Site, kind: str) -> None:
@@ -132,15 +139,19 @@ def _check_shapes(story: Story, joint: Joint) -> None:
                 )
 
 
-def _check_support(story: Story, x: Tensor) -> None:
-    """Observed values must lie in their distribution's support, unless it was built with validate_args=False."""
+def _check_support(story: Story, x: Tensor) -> ValueError | None:
+    """Observed values must lie in their distribution's support, unless it was built with validate_args=False.
+
+    Returns:
+        What a distribution says of its own parameters, where they are wrong: it does not know its site's name.
+    """
     with pyro.validation_enabled(True):
         try:
             sites = trace_joint(story.model, story.complete_guide, x).model.values()
         except ContractError:
             raise
         except ValueError as error:
-            raise ContractError(f"{type(story).__name__} builds a distribution that is not one: {error}") from error
+            return error
     for site in sites:
         fn = site.fn
         while isinstance(fn, Independent):
@@ -154,3 +165,4 @@ def _check_support(story: Story, x: Tensor) -> None:
                 f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
                 f"{type(fn).__name__} ({fn.support}); choose a likelihood that fits the data, or rescale it"
             )
+    return None

@@ -252,9 +252,9 @@ def _steps(
     objective: str | ELBO | None,
     learning_rate: float | None,
 ) -> list[Step]:
-    own = recipe is None or isinstance(recipe, Mapping)
-    found = story.recipe(**(recipe or {})) if own else recipe
-    steps: list[Step] = [SVI()] if found is None else list(found)
+    if recipe is None or isinstance(recipe, Mapping):
+        recipe = story.recipe(**(recipe or {}))
+    steps: list[Step] = [SVI()] if recipe is None else list(recipe)
     names = [step.name for step in steps]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")

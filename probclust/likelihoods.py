@@ -56,6 +56,9 @@ class Gaussian(Part):
         start: standard deviation at the start.
     """
 
+    fixed_scale: Tensor
+    raw_scale: nn.Parameter | None
+
     def __init__(
         self,
         n_features: int,
@@ -74,6 +77,7 @@ class Gaussian(Part):
             raw = torch.tensor(start - floor).expm1().log()  # the inverse of softplus
             self.raw_scale = nn.Parameter(raw.repeat(n_features if scale == "feature" else 1))
         elif scale > 0:
+            self.raw_scale = None
             self.register_buffer("fixed_scale", torch.tensor([float(scale)]))
         else:
             raise ValueError(f"scale must be positive, got {scale!r}")
@@ -81,13 +85,13 @@ class Gaussian(Part):
     @property
     def scale(self) -> Tensor:
         """(n_features,) or (1,) standard deviations, in units of x; where "row", those of a zero output."""
-        if hasattr(self, "fixed_scale"):
+        if self.raw_scale is None:
             return self.fixed_scale
         return self.floor + functional.softplus(self.raw_scale)
 
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_heads * n_features) to a distribution over rows."""
-        if self.n_heads == 1:
+        if self.n_heads == 1 or self.raw_scale is None:
             return dist.Normal(outputs, self.scale).to_event(1)
         loc, raw = outputs.split(self.n_features, -1)
         return dist.Normal(loc, self.floor + functional.softplus(raw + self.raw_scale)).to_event(1)

@@ -72,7 +72,7 @@ class StackedMLP(nn.Module):
         """(K, rows, n_out) from (rows, n_in) or (K, rows, n_in)."""
         for layer in self.layers[:-1]:
             x = functional.relu(layer(x))
-        return self.layers[-1](x)  # type: ignore[no-any-return]
+        return self.layers[-1](x)
 
 
 def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class GaussianEncoder(nn.Module):
 
     def mean(self, x: Tensor) -> Tensor:
         """(rows, L) mean of q(z | x), from (rows, D)."""
-        return self.loc(self.trunk(x))  # type: ignore[no-any-return]
+        return self.loc(self.trunk(x))
 
     def forward(self, x: Tensor) -> Any:
         """Distribution of z, batch (rows,) and event (L,), from (rows, D)."""
@@ -158,5 +158,6 @@ class Autoencoder(nn.Module):
 def redraw(network: nn.Module) -> None:
     """Draw a network's weights anew, in place, layer by layer, as its layers' constructors do."""
     for layer in network.modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            reset()

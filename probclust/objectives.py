@@ -42,7 +42,7 @@ class Objective(ELBO):
     particles = 1
 
     def __init__(self, n_rows: int | None = None) -> None:
-        super().__init__(max_plate_nesting=1)
+        super().__init__(max_plate_nesting=1)  # type: ignore[no-untyped-call]
         self.n_rows = n_rows
 
     def bound(self, joint: Joint) -> Tensor:
@@ -101,7 +101,7 @@ class Objective(ELBO):
             if isinstance(module, nn.Module):
                 _announce(module)
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        loss.backward(retain_graph=self.retain_graph)  # type: ignore[no-untyped-call]
+        loss.backward(retain_graph=self.retain_graph)
         return float(loss.detach())
 
 

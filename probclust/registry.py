@@ -51,7 +51,7 @@ def registered_class(name: str) -> type | None:
         if point.module.partition(".")[0] == module.partition(".")[0]:
             story = point.load()
             if qualified_name(story) == name:
-                return story  # type: ignore[no-any-return]
+                return story
     return None
 
 

@@ -44,10 +44,10 @@ def chunks(story: Story, rows: Tensor, particles: int = 1) -> Iterator[tuple[sli
 def evaluating(story: Story, seed: int | None) -> Iterator[None]:
     """Evaluation mode: no gradient, no validation, modules in `eval`, draws under `seed`.
 
-    The caller's random state and the story's training mode are as before afterwards. `seed` None draws from the
-    caller's random state instead, and moves it on.
+    The caller's random state and the training mode of every module are as before afterwards. `seed` None draws from
+    the caller's random state instead, and moves it on.
     """
-    training = story.training
+    training = [module for module in story.modules() if module.training]
     devices = [story.device] if story.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices, enabled=seed is not None),
@@ -60,4 +60,5 @@ def evaluating(story: Story, seed: int | None) -> Iterator[None]:
         try:
             yield
         finally:
-            story.train(training)
+            for module in training:  # one by one: parts of a story may be frozen in eval mode
+                module.training = True

@@ -89,8 +89,7 @@ def _generate(story: Story, n: int, wanted: Tensor | None) -> Samples:
     empty = torch.zeros(n, story.n_features, dtype=story.dtype, device=story.device)
     for part, x in chunks(story, empty):
         values = {**values, **_guided_globals(story, x[:2])}
-        clusters = "draw" if wanted is None else wanted[part]
-        sites = Pass(clusters, values, uncondition=True).run(story.model, x)
+        sites = Pass("draw" if wanted is None else wanted[part], values, uncondition=True).run(story.model, x)
         parts.append({name: site.value.cpu() for name, site in sites.items() if site.local and _is_row(site)})
     return Samples({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
 
@@ -135,22 +134,29 @@ def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float)
 def columns(story: Story) -> dict[str, Tensor]:
     """The columns of x that each observed site reads, found by showing the model rows of column numbers.
 
+    One row counts up, the other down, so that no transformation of x passes for a choice of columns.
+
     Raises:
         ValueError: a site observes a transformation of x, so that its columns cannot be told.
     """
     numbers = torch.arange(story.n_features, dtype=story.dtype, device=story.device)
     with evaluating(story, 0):
-        x = numbers.expand(2, -1).clone()
+        x = torch.stack([numbers, numbers.flip(0)])
         guide = Pass("draw").run(story.complete_guide, x)
         values = {name: site.value for name, site in guide.items() if name != CLUSTER}
         sites = Pass("draw", values).run(story.model, x)
-    found = {name: s.value[0].reshape(-1).cpu() for name, s in sites.items() if s.observed and _is_row(s)}
-    for name, value in found.items():
-        if not torch.equal(value.to(numbers.dtype), value.round().clamp(0, story.n_features - 1).to(numbers.dtype)):
+    found = {}
+    for site in sites.values():
+        if not (site.observed and _is_row(site)):
+            continue
+        up, down = site.value.reshape(2, -1).to(x)
+        where = up.nan_to_num().long().clamp(0, story.n_features - 1)
+        if not (torch.equal(x[0, where], up) and torch.equal(x[1, where], down)):
             raise ValueError(
-                f"site '{name}' observes a transformation of x, not columns of it; its columns are unknown"
+                f"site '{site.name}' observes a transformation of x, not columns of it; its columns are unknown"
             )
-    return {name: value.long() for name, value in found.items()}
+        found[site.name] = where.cpu()
+    return found
 
 
 def rows_of(story: Story, values: dict[str, Tensor]) -> Tensor:

@@ -63,8 +63,8 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
     try:
         with torch.random.fork_rng():
             story: Story = build(description["story"], tensors, known)
-            story.to(getattr(torch, description["dtype"]))
             story.use_global_guide(description["global_guide"])
+            story.to(getattr(torch, description["dtype"]))  # the guide too: its priors may be of another dtype
             story.load_state_dict(state)
     except SavedStoryError:
         raise
@@ -125,5 +125,6 @@ def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, t
         return tensor.numpy() if description["numpy"] else tensor
     if "dict" in description:
         return {k: build(v, tensors, known) for k, v in description["dict"].items()}
-    items = [build(v, tensors, known) for v in description.get("tuple", description.get("list"))]
-    return tuple(items) if "tuple" in description else items
+    (kind, values), *_ = description.items()
+    items = [build(value, tensors, known) for value in values]
+    return tuple(items) if kind == "tuple" else items

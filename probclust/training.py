@@ -156,7 +156,8 @@ class _Loss(nn.Module):
         if self.step.loss is not None:
             return self.step.loss(Batch(x, index, self.run))
         if not isinstance(self.objective, Objective):
-            return self.objective.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
+            whole: Any = self.objective  # one of Pyro's own
+            return whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
         bound, joint = self.objective.per_row(story.model, story.guide, x, y)
         self.monitor.add(joint)
         return -bound

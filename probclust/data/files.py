@@ -94,7 +94,7 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> Any:
 def _read_array(path: Path) -> NDArray[Any]:
     try:
         # Copy on write: large files are not read into memory at once, and never changed.
-        return np.load(path, mmap_mode="c", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
             f"{path} is no .npy file of numbers, or it is damaged: write it anew with numpy.save ({error})"
