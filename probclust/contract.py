@@ -130,7 +130,14 @@ def _check_shapes(story: Story, joint: Joint) -> None:
     allowed = {(rows,), (1, rows), (clusters, rows)}
     for kind, sites in (("guide", joint.guide), ("model", joint.model)):
         for site in sites.values():
-            shape = tuple(site.log_prob.shape)
+            try:
+                shape = tuple(site.log_prob.shape)
+            except (RuntimeError, ValueError) as error:
+                raise ContractError(
+                    f"log_prob of site '{site.name}' of the {kind} fails on a value of shape {tuple(site.value.shape)} "
+                    f"({error}); its distribution has batch shape {tuple(site.fn.batch_shape)} and event shape "
+                    f"{tuple(site.fn.event_shape)}: put feature dimensions into the event with .to_event(1)"
+                ) from error
             if site.local and shape not in allowed:
                 raise ContractError(
                     f"log_prob of site '{site.name}' of the {kind} has shape {shape}, expected ({rows},) or "

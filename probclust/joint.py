@@ -96,9 +96,9 @@ class Pass(Messenger):
         if msg["name"] == CLUSTER and not isinstance(self.cluster, str):
             msg["value"] = self.cluster
         elif msg["name"] == CLUSTER and self.cluster == "enumerate":
-            if not getattr(fn, "has_enumerate_support", False):
+            if not getattr(fn, "has_enumerate_support", False) or fn.event_shape:
                 raise ContractError(
-                    f"site 'cluster' is {type(fn).__name__}, which cannot be enumerated; draw it from "
+                    f"site 'cluster' is {type(fn).__name__}, whose values are not the integers 0..K-1; draw it from "
                     "dist.Categorical with one entry per cluster"
                 )
             msg["value"] = fn.enumerate_support(expand=False).reshape(-1, 1)
