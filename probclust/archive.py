@@ -70,7 +70,10 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         raise SavedStoryError(f"{path} has format '{header['format']}'; this version reads {FORMAT_VERSION}: upgrade")
     if header.get("sha256") != _digest(tensors, header.get("facts", "")):
         raise SavedStoryError(f"{path} is damaged: its checksum does not match; restore a copy or write it anew")
-    return tensors, json.loads(header["facts"])
+    try:
+        return tensors, json.loads(header["facts"])
+    except ValueError as error:
+        raise SavedStoryError(f"{path} is damaged: its facts are no JSON ({error}); write it anew") from error
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

@@ -42,7 +42,7 @@ def registered_class(name: str) -> type | None:
     if name in _registered:
         return _registered[name]
     module, _, qualified = name.partition(":")
-    if module == "probclust" or module.startswith("probclust."):
+    if module == "probclust" or (module.startswith("probclust.") and not module.endswith("__main__")):
         part = getattr(sys.modules.get(module), qualified, None)
         if part is None and importlib.util.find_spec(module) is not None:
             part = getattr(importlib.import_module(module), qualified, None)
@@ -94,7 +94,11 @@ def _from_file(path: Path, attribute: str) -> Any:
         raise ValueError(f"{path} cannot be imported as a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     if not hasattr(module, attribute):
         stories = [
             n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Story) and v is not Story

@@ -59,7 +59,11 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
     state = {name.removeprefix("state."): t for name, t in tensors.items() if name.startswith("state.")}
     if story_class is not None and not (isinstance(story_class, type) and issubclass(story_class, Story)):
         raise TypeError(f"story_class must be a Story class, got {story_class!r}")
-    known = {} if story_class is None else {description["story"]["class"]: story_class}
+    try:
+        name = str(description["story"]["class"])
+    except (KeyError, TypeError) as error:
+        raise SavedStoryError(f"{path} does not say which story it holds; write it anew with pc.save") from error
+    known = {} if story_class is None else {name: story_class}
     try:
         with torch.random.fork_rng():
             story: Story = build(description["story"], tensors, known)
@@ -70,8 +74,7 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
         raise
     except Exception as error:
         raise SavedStoryError(
-            f"{path} does not fit its class {description['story']['class']} ({error}); "
-            "load it with the version of the class that saved it"
+            f"{path} does not fit its class {name} ({error}); load it with the version of the class that saved it"
         ) from error
     return story.eval()
 
