@@ -141,7 +141,7 @@ def columns(story: Story) -> dict[str, Tensor]:
     """
     numbers = torch.arange(story.n_features, dtype=story.dtype, device=story.device)
     with evaluating(story, 0):
-        x = torch.stack([numbers, numbers.flip(0)])
+        x = torch.stack([numbers, numbers.flip(0) + 2])
         guide = Pass("draw").run(story.complete_guide, x)
         values = {name: site.value for name, site in guide.items() if name != CLUSTER}
         sites = Pass("draw", values).run(story.model, x)
