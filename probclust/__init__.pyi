@@ -7,6 +7,7 @@ from .errors import FitWarning as FitWarning
 from .errors import NonFiniteError as NonFiniteError
 from .errors import SavedStoryError as SavedStoryError
 from .fitting import fit as fit
+from .inference_data import to_inference_data as to_inference_data
 from .recipe import SVI as SVI
 from .recipe import Compute as Compute
 from .recipe import Train as Train

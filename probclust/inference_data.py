@@ -1,0 +1,209 @@
+"""`to_inference_data`: what a story says of rows, for ArviZ."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probclust.joint import CLUSTER, Joint, Locals, Pass, Site, require_finite
+from probclust.measure import why_no_density
+from probclust.rows import admit, chunks, evaluating
+from probclust.sampling import columns
+from probclust.scoring import log_likelihood, positive
+from probclust.story import Story
+
+if TYPE_CHECKING:
+    from arviz import InferenceData
+
+Arrays = dict[str, NDArray[Any]]
+Globals = dict[str, Tensor]
+"""One draw of the global latents, by site name."""
+
+
+def to_inference_data(
+    story: Story, x: Any, *, draws: int = 100, seed: int = 0, particles: int | None = None
+) -> InferenceData:
+    """Draws of a story's latents given rows, replicates of the rows and their log-likelihood, for ArviZ.
+
+    Groups, each with dims chain (one) and draw first, then row:
+
+    - `posterior`: "cluster", drawn from the responsibilities; the local latents, drawn from the guide given that
+      cluster; the global latents (no row dim), drawn from their guide, a point where the guide is one ("map").
+    - `posterior_predictive`: a replicate of each observed site, drawn from the model given those latents.
+    - `log_likelihood`: log p(x_n | globals of that draw), in nats, one entry for each row whatever its sites, named
+      as the observed site, or "x" where there are several. Cluster and local latents are summed out: exactly, or,
+      where there are local latents beside the cluster, by the importance-weighted bound. Left out where the log
+      joint is no density of these rows.
+    - `sample_stats`: "entropy" of the responsibilities, in nats.
+    - `observed_data`: each observed site's values.
+
+    What `az.loo` makes of it: leaving out row n removes its own latents with it, so the terms are those of the row
+    given what all rows share. (log p(x_n | z_n, cluster_n) would have the same limit, but as a harmonic mean, whose
+    variance is infinite in practice.) Where the globals have a distribution (`global_guide="normal"`), leave-one-out
+    is over it. Where all that is shared are points (parameters, MAP), all draws are equal: then elpd_loo is the
+    plug-in log-likelihood `pc.log_likelihood(story, x, particles).sum()` and p_loo is 0, as no parameter is left
+    uncertain. ArviZ gives Pareto k = inf and warns there, because equal weights have no tail to fit; the value is
+    right all the same. It counts no optimism for rows that were fitted: pass held-out rows.
+
+    The result holds draws * rows * (features + latents + 3) numbers at once; pass a part of the rows of a large
+    data set. The computation is cut into chunks of rows.
+
+    Args:
+        story: any story.
+        x: (rows, n_features). The columns of a pandas frame name the features.
+        draws: posterior draws per row.
+        seed: of all draws; the caller's random state is left alone.
+        particles: per row of the importance-weighted bound; None for 100, or for 10 under each draw of globals
+            that have a distribution. Stories without local latents need none.
+
+    Returns:
+        arviz.InferenceData with coordinates row, feature (of sites that observe columns of x as they are) and
+        component (the first dim of global latents of size n_clusters).
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> data = to_inference_data(pc.models.GaussianMixture(2, 3), torch.randn(5, 2), draws=4)
+        >>> data.posterior["cluster"].shape, data.posterior_predictive["x"].shape
+        ((1, 4, 5), (1, 4, 5, 2))
+    """
+    rows, draws = admit(story, x), positive("draws", draws)
+    shared, spread = _draw_globals(story, rows, draws, seed)
+    groups = _draw_rows(story, rows, shared, spread, seed)
+    feature = np.array([str(c) for c in x.columns]) if hasattr(x, "columns") else np.arange(story.n_features)
+    dims, coords = _local_dims(story, groups, feature)
+    if why_no_density(story, rows) is None:
+        name = next(iter(groups["observed_data"])) if len(groups["observed_data"]) == 1 else "x"
+        values = _log_likelihood(story, rows, shared, spread, seed, particles)
+        groups["log_likelihood"] = {name: values.double().numpy()[None]}
+        dims.setdefault(name, ["row"])
+    for name in shared[0]:
+        value = torch.stack([values[name] for values in shared]).cpu().numpy()[None]
+        dims[name] = [f"{name}_dim_{i}" for i in range(value.ndim - 2)]
+        if value.shape[2:3] == (story.n_clusters,):
+            dims[name][0] = "component"
+        groups["posterior"][name] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version at import
+        import arviz
+    from probclust import __version__
+
+    attrs = {"inference_library": "probclust", "inference_library_version": __version__}
+    attrs["story"] = type(story).__qualname__
+    named: dict[str, Any] = dict(groups)
+    return arviz.from_dict(**named, dims=dims, coords=coords, attrs=attrs)
+
+
+def _draw_globals(story: Story, rows: Tensor, draws: int, seed: int) -> tuple[list[Globals], bool]:
+    """Draws of the global latents, and whether they have a distribution, so that the draws differ."""
+    shared, spread = [], False
+    with evaluating(story, seed):
+        for _ in range(draws):
+            sites = Pass("draw").run(story.complete_guide, rows[:2].to(story.device))
+            found = [site for name, site in sites.items() if not site.local and name != CLUSTER]
+            spread = spread or any(_is_random(site) for site in found)
+            shared.append({site.name: site.value.detach() for site in found})
+    return shared, spread
+
+
+def _draw_rows(story: Story, rows: Tensor, shared: Sequence[Globals], spread: bool, seed: int) -> dict[str, Arrays]:
+    """The groups with a row dim, but for the log-likelihood; one chunk of rows and one draw at a time."""
+    groups: dict[str, Arrays] = {
+        name: {} for name in ("posterior", "posterior_predictive", "sample_stats", "observed_data")
+    }
+
+    def put(group: str, name: str, where: tuple[Any, ...], value: Tensor) -> None:
+        array, found = value.cpu().numpy(), groups[group]
+        if name not in found:
+            lead = (1, len(shared), rows.shape[0]) if len(where) == 3 else (rows.shape[0],)
+            found[name] = np.empty(lead + array.shape[1:], array.dtype)
+        found[name][where] = array
+
+    with evaluating(story, seed):
+        for part, batch in chunks(story, rows):
+            for draw, values in enumerate(shared):
+                where = (0, draw, part)
+                if draw == 0 or spread:  # under points, all draws have the same responsibilities
+                    table = _joint(story, batch, values, "mean").table
+                    law = torch.distributions.Categorical(logits=table)
+                cluster = law.sample()
+                put("posterior", CLUSTER, where, cluster)
+                put("sample_stats", "entropy", where, law.entropy())
+                guide = Pass(cluster, values).run(story.complete_guide, batch)
+                for site in _local_latents(guide):
+                    put("posterior", site.name, where, site.value)
+                for site in Pass(cluster, _values(guide)).run(story.model, batch).values():
+                    if site.observed and type(site.fn).__name__ != "Unit":  # a term added by pyro.factor
+                        put("observed_data", site.name, (part,), site.value)
+                        put("posterior_predictive", site.name, where, site.fn.sample())
+    return groups
+
+
+def _log_likelihood(
+    story: Story, rows: Tensor, shared: Sequence[Globals], spread: bool, seed: int, particles: int | None
+) -> Tensor:
+    """(draws, rows) log p(x_n | globals), in nats; see `to_inference_data`."""
+    if not spread:
+        return log_likelihood(story, rows, 100 if particles is None else particles, seed).expand(len(shared), -1)
+    particles = positive("particles", 10 if particles is None else particles)
+    out = torch.empty(len(shared), rows.shape[0], dtype=story.dtype)
+    with evaluating(story, seed):
+        for part, batch in chunks(story, rows):
+            for draw, values in enumerate(shared):
+                joint = _joint(story, batch, values, "draw")
+                terms = particles if any(_is_random(site) for site in _local_latents(joint.guide)) else 1
+                total = joint.table.logsumexp(1)
+                for _ in range(terms - 1):
+                    total = total.logaddexp(_joint(story, batch, values, "draw").table.logsumexp(1))
+                out[draw, part] = total.cpu() - math.log(terms)
+    return out
+
+
+def _joint(story: Story, batch: Tensor, shared: Globals, latents: Locals) -> Joint:
+    """One pass over guide and model under every cluster, the global latents given."""
+    guide = Pass("enumerate", shared, latents).run(story.complete_guide, batch)
+    model = Pass("enumerate", _values(guide)).run(story.model, batch)
+    joint = Joint(model, guide, batch.shape[0], story.n_clusters)
+    require_finite(joint.table, joint, type(story).__name__)
+    return joint
+
+
+def _values(guide: Mapping[str, Site]) -> dict[str, Tensor]:
+    return {name: site.value for name, site in guide.items() if name != CLUSTER}
+
+
+def _local_latents(guide: Mapping[str, Site]) -> list[Site]:
+    return [site for name, site in guide.items() if site.local and name != CLUSTER]
+
+
+def _is_random(site: Site) -> bool:
+    return type(site.fn).__name__ != "Delta"
+
+
+def _local_dims(
+    story: Story, groups: Mapping[str, Arrays], feature: NDArray[Any]
+) -> tuple[dict[str, list[str]], dict[str, NDArray[Any]]]:
+    """The dims of each variable with a row dim, after chain and draw, and the coordinates."""
+    latents, observed = groups["posterior"], groups["observed_data"]
+    n_rows = latents[CLUSTER].shape[2]
+    coords = {"row": np.arange(n_rows), "feature": feature, "component": np.arange(story.n_clusters)}
+    events = {name: value.shape[3:] for name, value in latents.items()}
+    events |= {name: value.shape[1:] for name, value in observed.items()}
+    dims = {name: ["row", *(f"{name}_dim_{i}" for i in range(len(event)))] for name, event in events.items()}
+    dims["entropy"] = ["row"]
+    try:
+        found = columns(story)
+    except ValueError:  # a site observes a transformation of x
+        return dims, coords
+    for name, where in found.items():
+        if events[name] == (len(where),):
+            whole = torch.equal(where, torch.arange(story.n_features))
+            dims[name][1] = "feature" if whole else f"{name}_feature"
+            coords[dims[name][1]] = feature[where.numpy()]
+    return dims, coords

@@ -1,0 +1,112 @@
+"""The measure that a story's likelihood is a density of: what may be ranked against what.
+
+A log density of real numbers (nats per unit of volume) and a log probability of counts (nats) have different units;
+their difference means nothing. Nor does that of densities of different columns of x.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from probclust.joint import Site, trace_joint
+from probclust.rows import admit, chunks, evaluating
+from probclust.sampling import columns
+from probclust.scoring import predict
+from probclust.story import Story
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a likelihood is a density of. Equal measures have comparable log-likelihoods.
+
+    Attributes:
+        kinds: of each column of x: "continuous", "discrete" or "unobserved". Where a site observes a transformation
+            of x, its volumes are unknown: then the one entry is the class of the story, comparable with itself alone.
+    """
+
+    kinds: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if len(set(self.kinds)) == 1:
+            return self.kinds[0]
+        runs = [(kind, len(list(run))) for kind, run in groupby(self.kinds)]
+        return "columns " + ", ".join(f"{n} {kind}" for kind, n in runs)
+
+
+def measure_of(story: Story, x: Any) -> Measure:
+    """The measure that a story's likelihood is a density of.
+
+    Args:
+        story: any story.
+        x: (rows, n_features); a few rows are looked at.
+    """
+    rows = admit(story, x)[:8]
+    try:
+        found = columns(story)
+    except ValueError:
+        return Measure((f"a transformation of x by {type(story).__qualname__}",))
+    times = Counter(column for where in found.values() for column in where.tolist())
+    if max(times.values()) > 1:  # such as x > 0.5, which looks like column 1 repeated
+        return Measure((f"a transformation of x by {type(story).__qualname__}",))
+    kinds = ["unobserved"] * story.n_features
+    for site in _observed(story, rows):
+        for column in found[site.name].tolist():
+            kinds[column] = "discrete" if _is_discrete(site) else "continuous"
+    return Measure(tuple(kinds))
+
+
+def why_no_density(story: Story, x: Any) -> str | None:
+    """Why a story's log joint is no log density of these rows; None where it is one.
+
+    Args:
+        story: any story.
+        x: (rows, n_features). All rows are looked at: a value outside the support of its distribution, such as grey
+            under a Bernoulli, still gets a number, which is then a score.
+    """
+    if not story.is_density:
+        return "its log joint is no log density of x (is_density = False)"
+    if story.conditional:
+        return "it conditions on x (conditional = True)"
+    for site in _observed(story, admit(story, x)):
+        fn = _base(site.fn)
+        try:
+            inside = fn.support.check(site.value)
+        except NotImplementedError:  # the distribution does not say
+            continue
+        if not inside.all():
+            values = site.value[~inside] if inside.shape == site.value.shape else site.value
+            return (
+                f"site '{site.name}' observes {values.flatten()[0].item():.4g}, outside the support of "
+                f"{type(fn).__name__}"
+            )
+    return None
+
+
+def _observed(story: Story, rows: Tensor) -> Iterator[Site]:
+    """The observed sites, chunk by chunk, under each row's most probable cluster."""
+    labels = predict(story, rows)
+    for part, batch in chunks(story, rows):
+        with evaluating(story, 0):
+            joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels[part].to(batch.device))
+        yield from (s for s in joint.model.values() if s.observed and type(s.fn).__name__ != "Unit")
+
+
+def _base(fn: Any) -> Any:
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn
+
+
+def _is_discrete(site: Site) -> bool:
+    try:
+        return bool(_base(site.fn).support.is_discrete)
+    except NotImplementedError:
+        return not torch.is_floating_point(site.value)
