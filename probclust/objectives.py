@@ -174,7 +174,7 @@ def objective_named(objective: str | ELBO | None) -> ELBO:
 
 
 @effectful(type="param")
-def _param(value: Any, *, name: str) -> Any:
+def _param(value: Any) -> Any:  # `effectful` itself takes the name
     return value
 
 
