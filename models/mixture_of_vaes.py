@@ -27,10 +27,11 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
-from probclust.recipe import SVI, Compute, Run, Step
+from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.story import Story
 from probclust.warm_start import neighbour_pretraining, start_from_codes
 
@@ -53,6 +54,8 @@ class MixtureOfVAEs(Story):
         torch.Size([5, 3])
     """
 
+    every_cluster: Tensor
+
     def __init__(
         self,
         n_features: int,
@@ -68,6 +71,7 @@ class MixtureOfVAEs(Story):
         self.likelihood = likelihood_named(likelihood, n_features)
         self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
         self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
+        self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z) p(x | z, cluster)."""
@@ -82,8 +86,8 @@ class MixtureOfVAEs(Story):
             cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
             pyro.sample("z", self.encoders(x, cluster))
 
-    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 15, epochs: int = 5) -> list[Step]:
-        """Cluster the codes of an autoencoder pre-trained with neighbours, fit the experts to them, then SVI.
+    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 20, epochs: int = 5) -> list[Step]:
+        """Cluster the codes of an autoencoder pre-trained with neighbours, fit each expert to its cluster, then SVI.
 
         Unlike the paper, which pre-trains a VaDE of the same size instead and uses k-means on its embedding.
         """
@@ -97,13 +101,17 @@ class MixtureOfVAEs(Story):
             Compute(name="weights", run=draw_weights),
             *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
             start_from_codes(start.encoder),
-            SVI(
-                name="fit to start",
-                epochs=fit_epochs,
-                learning_rate=2e-3,
-                batch_size=64,
-                schedule="constant",
-                to_start=True,
-            ),
-            SVI(epochs=epochs, learning_rate=1e-3, batch_size=64),
+            Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, learning_rate=2e-3, batch_size=64),
+            SVI(epochs=epochs, learning_rate=5e-4, batch_size=64),
         ]
+
+    def _experts_loss(self, batch: Batch) -> Tensor:
+        """Minus the ELBO of each VAE on rows of its own starting cluster, mean over rows: no other pair is computed."""
+        belongs = functional.one_hot(batch.run.memory[START], self.n_clusters).T.float() + 1e-12
+        own = torch.multinomial(belongs, max(1, len(batch.index) // 4), replacement=True)
+        x = batch.run.x[own]  # (K, rows, D)
+        q = self.encoders(x, self.every_cluster)
+        z = q.rsample()
+        prior = dist.Normal(torch.zeros_like(z), 1.0).to_event(1)
+        bound = self.likelihood(self.decoders(z)).log_prob(x) + prior.log_prob(z) - q.log_prob(z)
+        return -bound.mean()

@@ -82,7 +82,8 @@ def fit(
     check_varied(rows)
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
     n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
-    steps = _steps(story, recipe, epochs, objective, learning_rate)
+    with torch.random.fork_rng([]):  # a recipe may construct networks
+        steps = _steps(story, recipe, epochs, objective, learning_rate)
     settings = {
         "story": type(story).__qualname__,
         "arguments": story.arguments,

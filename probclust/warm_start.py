@@ -90,10 +90,10 @@ def neighbour_pretraining(
 
 
 def start_from_codes(encode: Callable[[Tensor], Tensor], *, n_init: int = 20) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`: k-means on unit codes, then a vote of neighbours.
+    """A step that puts starting labels into `run.memory[START]`: k-means on the codes' directions, then a vote.
 
-    The vote gives each row the commonest label among its neighbours' and its own; it mends rows at the border of two
-    clusters whose neighbours in x agree.
+    The vote gives each row the commonest label among its neighbours' and its own, so that rows at a border go where
+    their neighbours in x are. The labels of k-means itself are kept in `run.memory[KMEANS]`.
 
     Args:
         encode: (rows, n_features) to (rows, latent_dim) codes.
@@ -102,13 +102,12 @@ def start_from_codes(encode: Callable[[Tensor], Tensor], *, n_init: int = 20) ->
 
     def find(run: Run) -> None:
         n_clusters = run.story.n_clusters
-        codes = functional.normalize(encode_all(encode, run.x), dim=1).double().cpu().numpy()
+        codes = functional.normalize(encode_all(encode, run.x), dim=1).cpu().numpy()
         labels = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32).fit_predict(codes)
         run.memory[KMEANS] = torch.as_tensor(labels).long()
-        votes = np.eye(n_clusters)[labels]
-        votes = votes + votes[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)
-        labels = votes.argmax(1)
-        start = np.argsort(in_known_order(labels, run))[labels]
+        own = np.eye(n_clusters)[labels]
+        voted = (own + own[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)).argmax(1)
+        start = np.argsort(in_known_order(voted, run))[voted]
         run.memory[START] = torch.as_tensor(start, device=run.x.device)
 
     return Compute(name="start", run=find)
