@@ -6,6 +6,7 @@ from .errors import ContractError as ContractError
 from .errors import FitWarning as FitWarning
 from .errors import NonFiniteError as NonFiniteError
 from .errors import SavedStoryError as SavedStoryError
+from .estimator import DeepMixture as DeepMixture
 from .fitting import fit as fit
 from .inference_data import to_inference_data as to_inference_data
 from .recipe import SVI as SVI

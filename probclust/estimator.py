@@ -1,0 +1,261 @@
+"""`DeepMixture`: the scikit-learn face of every story."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pyro.infer import ELBO
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from probclust.data.checks import enough_rows
+from probclust.fitting import fit
+from probclust.recipe import Step
+from probclust.record import FitRecord
+from probclust.recorded import fresh
+from probclust.registry import story_class
+from probclust.sampling import embed, rows_of, sample
+from probclust.scoring import draws_latents, log_likelihood, positive, predict, responsibilities
+from probclust.story import Story
+
+UNKNOWN = -1
+"""The entry of `y` that marks a row whose class is not known, as in `sklearn.semi_supervised`."""
+
+
+class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn estimator that fits any story: clusterer, density and transformer in one.
+
+    Fitted again, it starts anew. It can be cloned, searched over, put into a pipeline and pickled, as scikit-learn's
+    own; to keep a story for long, or to send it, use `pc.save(estimator.story_, path)`.
+
+    Args:
+        story: name of an installed story (`probclust stories` lists them), a `Story` class, or "path/to/file.py:Class".
+        n_clusters: K.
+        story_arguments: further arguments of the story's constructor, by name.
+        recipe: training steps instead of the story's own, or keyword arguments for its `recipe`.
+        epochs: epochs of the recipe's SVI steps; None for the recipe's.
+        batch_size: rows per batch.
+        objective: of the SVI steps: "exact", "hard", "amortised", "importance" or a `pyro.infer.ELBO`; None for the
+            recipe's.
+        n_init: restarts; the one with the largest bound on log p(x) is kept.
+        learning_rate: of the SVI steps; None for the recipe's.
+        particles: draws per row of the bound that `score_samples` and `score` give.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        semi_supervised: take `y` for known classes. False ignores `y`, as scikit-learn's clusterers do.
+        random_state: seed or `numpy.random.RandomState` of the fit and of `sample`; None for another result each time.
+        verbose: 1 for a progress bar.
+
+    Attributes:
+        story_: the fitted story, for every function of `probclust`.
+        record_: the `FitRecord` of the fit.
+        labels_: (rows,) cluster of each row of the fit.
+        classes_: (classes,) sorted classes of `y`; the i-th is cluster i. Only where semi-supervised.
+        n_iter_: epochs of training of the restart that was kept.
+        n_features_in_: D.
+        feature_names_in_: (D,) names of the columns, where they are strings.
+
+    Example:
+        >>> from sklearn.datasets import make_blobs
+        >>> X, _ = make_blobs(60, centers=3, random_state=0)
+        >>> mixture = DeepMixture("gmm", n_clusters=3, epochs=2, random_state=0)
+        >>> mixture.fit(X).predict_proba(X).shape
+        (60, 3)
+    """
+
+    def __init__(
+        self,
+        story: str | type[Story] = "vade",
+        n_clusters: int = 10,
+        *,
+        story_arguments: Mapping[str, Any] | None = None,
+        recipe: Sequence[Step] | Mapping[str, Any] | None = None,
+        epochs: int | None = None,
+        batch_size: int = 256,
+        objective: str | ELBO | None = None,
+        n_init: int = 1,
+        learning_rate: float | None = None,
+        particles: int = 100,
+        device: str = "auto",
+        semi_supervised: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.story = story
+        self.n_clusters = n_clusters
+        self.story_arguments = story_arguments
+        self.recipe = recipe
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.objective = objective
+        self.n_init = n_init
+        self.learning_rate = learning_rate
+        self.particles = particles
+        self.device = device
+        self.semi_supervised = semi_supervised
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Build the story anew and fit it.
+
+        Args:
+            X: (rows, n_features) finite numbers, at least as many rows as clusters; make a sparse matrix dense
+                first.
+            y: ignored, unless `semi_supervised`: then (rows,) classes of any kind, at most `n_clusters` of them, and
+                -1 where unknown (None and NaN too).
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: bad data or settings; the message says what was expected.
+        """
+        cls = story_class(self.story)
+        rows = self._rows(X, reset=True)
+        enough_rows(rows.shape[0], positive("n_clusters", self.n_clusters))
+        known = self._known(y, rows.shape[0]) if self.semi_supervised else None
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        # Parts among the arguments are built anew: a fit must not train what the user passed in.
+        arguments = {name: fresh(value) for name, value in (self.story_arguments or {}).items()}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            story = cls(n_features=rows.shape[1], n_clusters=int(self.n_clusters), **arguments)
+        self.record_: FitRecord = fit(
+            story,
+            rows,
+            known,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            objective=self.objective,
+            seed=seed,
+            device=self.device,
+            n_init=self.n_init,
+            recipe=self.recipe,
+            learning_rate=self.learning_rate,
+            progress=bool(self.verbose),
+        )
+        if rows.dtype == np.float64 and not draws_latents(story):
+            _use_float64(story, rows)
+        self.story_ = story
+        self.n_iter_ = sum(entry["restart"] == self.record_.restart for entry in self.record_.history)
+        self.labels_ = predict(story, rows).numpy()
+        self._n_features_out = embed(story, rows[:1]).shape[1]
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """(rows,) most probable cluster of each row of `X`, (rows, n_features)."""
+        rows = self._rows(X)
+        labels: NDArray[np.int64] = predict(self.story_, rows).numpy()
+        return labels
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """(rows, n_clusters) probabilities of the clusters given each row of `X`, (rows, n_features)."""
+        rows = self._rows(X)
+        return responsibilities(self.story_, rows).numpy()
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """(rows,) bound on log p(x), in nats, for `X` of shape (rows, n_features); exact without local latents.
+
+        It is importance-weighted over `particles` draws, the same ones at every call.
+
+        Raises:
+            ValueError: the story's log joint is no density of x, so that there is nothing to score.
+        """
+        rows = self._rows(X)
+        if self.story_.conditional or not self.story_.is_density:
+            raise ValueError(
+                f"{type(self.story_).__name__} is no density of x, so it has no likelihood to score; score its labels "
+                "with probclust.metrics, or choose another story"
+            )
+        return log_likelihood(self.story_, rows, particles=self.particles).double().numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean over the rows of `score_samples(X)`, in nats per row; `y` is ignored."""
+        return float(self.score_samples(X).mean())
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """(rows, latent_dim) means of the local latents; (rows, n_clusters) centred log joint, in nats, without any."""
+        rows = self._rows(X)
+        return embed(self.story_, rows).numpy()
+
+    def sample(self, n_samples: int = 1, cluster: int | Sequence[int] | None = None) -> tuple[NDArray[Any], Any]:
+        """Draw rows from the fitted story, the same ones at every call where `random_state` is an integer.
+
+        Args:
+            n_samples: rows to draw.
+            cluster: None to draw the clusters too, k to draw from k only, or one cluster for each row.
+
+        Returns:
+            (n_samples, n_features) rows, and the (n_samples,) clusters that they were drawn from.
+        """
+        check_is_fitted(self)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        draws = sample(self.story_, n_samples, cluster, seed=seed)
+        clusters = draws.pop("cluster")
+        return rows_of(self.story_, draws).numpy(), clusters.numpy()
+
+    def _rows(self, X: Any, reset: bool = False) -> NDArray[Any]:
+        if not reset:
+            check_is_fitted(self)
+        rows: NDArray[Any] = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float32, np.float64],
+            ensure_min_samples=2 if reset else 1,
+        )
+        return rows
+
+    def _known(self, y: Any, n_rows: int) -> Tensor:
+        """The clusters of the rows whose class is known, -1 elsewhere; sets `classes_`."""
+        if y is None:
+            raise ValueError(
+                "semi_supervised=True requires y to be passed, but the target y is None; give each row's class, "
+                "-1 where it is unknown"
+            )
+        labels = np.asarray(y)
+        if labels.shape != (n_rows,):
+            raise ValueError(f"y must have one entry for each row, shape ({n_rows},), got shape {labels.shape}")
+        is_known = np.array([not _is_unknown(label) for label in labels.tolist()])
+        found = labels[is_known]
+        if found.dtype.kind == "f" and (found != found.round()).any():
+            raise ValueError(f"Unknown label type: y must hold classes, got {found[found != found.round()][0]}")
+        self.classes_, codes = np.unique(found, return_inverse=True)
+        if len(self.classes_) > self.n_clusters:
+            raise ValueError(
+                f"y must have at most n_clusters={self.n_clusters} classes, got {len(self.classes_)}; raise n_clusters"
+            )
+        known = np.full(n_rows, UNKNOWN)
+        known[is_known] = codes
+        return torch.as_tensor(known)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = bool(self.semi_supervised)
+        tags.transformer_tags.preserves_dtype = []  # a story computes in its own type
+        return tags
+
+
+def _is_unknown(label: Any) -> bool:
+    """Whether an entry of `y` stands for no class: -1 (a string among strings), None or NaN."""
+    return label is None or label in (UNKNOWN, str(UNKNOWN)) or label != label
+
+
+def _use_float64(story: Story, rows: NDArray[Any]) -> None:
+    """Keep an exact story in float64, so that its scores are exact to scikit-learn's rounding, which costs little.
+
+    A story whose code holds float32 constants stays as it was fitted.
+    """
+    if story.device.type == "mps":  # has no float64
+        return
+    story.double()
+    try:
+        responsibilities(story, rows[:2])
+    except RuntimeError:
+        story.float()
