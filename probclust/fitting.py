@@ -48,7 +48,7 @@ def fit(
     recipe: Sequence[Step] | Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     precision: Any = None,
-    progress: bool | None = None,
+    progress: bool | Progress | None = None,
 ) -> FitRecord:
     """Fit a story in place: run its recipe, or plain SVI where it has none.
 
@@ -67,7 +67,7 @@ def fit(
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
         learning_rate: of the SVI steps, instead of the recipe's.
         precision: Lightning Fabric's, such as "bf16-mixed".
-        progress: show a progress bar; None to show it on a terminal.
+        progress: show a progress bar; None to show it on a terminal; or an object that shows it.
 
     Returns:
         The record of the run.

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Progress:
-    """Shows nothing; the bar derives from it."""
+    """Shows nothing; the bar derives from it, and so may the caller's own display, given to `pc.fit(progress=...)`."""
 
     def start(self, step: str, epochs: int | None) -> None:
         """A step begins; `epochs` None where its length is not known."""
@@ -30,8 +30,11 @@ class _Bar(Progress):
 
 
 @contextmanager
-def progress_bar(show: bool | None) -> Iterator[Progress]:
-    """A progress bar on standard error; None shows it where that is a terminal."""
+def progress_bar(show: bool | Progress | None) -> Iterator[Progress]:
+    """A progress bar on standard error; None shows it where that is a terminal; a `Progress` is passed through."""
+    if isinstance(show, Progress):
+        yield show
+        return
     if show is None:
         show = sys.stderr.isatty()
     if not show:
