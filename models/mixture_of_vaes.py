@@ -33,7 +33,7 @@ from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.story import Story
-from probclust.warm_start import neighbour_pretraining, start_from_codes
+from probclust.warm_start import directions, kmeans_start, neighbour_pretraining
 
 
 class MixtureOfVAEs(Story):
@@ -100,7 +100,7 @@ class MixtureOfVAEs(Story):
         return [
             Compute(name="weights", run=draw_weights),
             *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
-            start_from_codes(start.encoder),
+            kmeans_start(directions(start.encoder)),
             Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, learning_rate=2e-3, batch_size=64),
             SVI(epochs=epochs, learning_rate=5e-4, batch_size=64),
         ]

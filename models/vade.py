@@ -30,7 +30,7 @@ from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import encode_all, inverse_softplus, neighbour_pretraining, start_from_codes
+from probclust.warm_start import directions, encode_all, inverse_softplus, kmeans_start, neighbour_pretraining
 
 
 class VaDE(Story):
@@ -98,7 +98,7 @@ class VaDE(Story):
                 [self.encoder.trunk, self.encoder.loc, self.decoder],
                 epochs=pretrain_epochs,
             ),
-            start_from_codes(self.encoder.mean),
+            kmeans_start(directions(self.encoder.mean)),
             Compute(name="prior", run=self._set_prior),
             SVI(
                 name="fit to start",
@@ -125,11 +125,11 @@ class VaDE(Story):
         next(self.decoder.parameters()).mul_(scale)
         codes = codes / scale
         belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
-        counts = belongs.sum(0)[:, None]
+        counts = belongs.sum(0)[:, None] + 1e-3
         loc = belongs.T @ codes / counts
-        variance = belongs.T @ codes**2 / counts - loc**2
-        self.logits.copy_((counts.squeeze(1) / len(codes)).log())
+        variance = (belongs.T @ codes**2 / counts - loc**2).clamp(min=1e-4)
+        self.logits.copy_((counts.squeeze(1) / counts.sum()).log())
         self.prior_loc.copy_(loc)
-        self.raw_prior_scale.copy_(inverse_softplus(variance.clamp(min=0).sqrt() - self.floor))
+        self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))
         self.encoder.log_variance.weight.zero_()
         self.encoder.log_variance.bias.copy_(variance.mean(0).log() - 2)

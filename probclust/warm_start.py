@@ -61,6 +61,7 @@ def neighbour_pretraining(
         k = min(n_neighbours, run.x.shape[0] - 1)
         graph = NearestNeighbors(n_neighbors=k).fit(run.x.cpu().numpy()).kneighbors(return_distance=False)
         run.memory[NEIGHBOURS] = torch.as_tensor(graph, device=run.x.device)
+        run.memory["variance"] = run.x.var(0, correction=0).sum()
 
     def loss(batch: Batch) -> Tensor:
         graph = batch.run.memory[NEIGHBOURS]
@@ -72,8 +73,7 @@ def neighbour_pretraining(
         target = torch.arange(len(scores), device=scores.device)
         contrast = functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
         missed = (decode(codes[: len(scores)]) - batch.x).square().sum(1).mean()
-        variance = batch.run.x.var(0, correction=0).sum()
-        return contrast / 2 + reconstruction * missed / variance
+        return contrast / 2 + reconstruction * missed / batch.run.memory["variance"]
 
     return [
         Compute(name="neighbours", run=find),
@@ -89,28 +89,36 @@ def neighbour_pretraining(
     ]
 
 
-def start_from_codes(encode: Callable[[Tensor], Tensor], *, n_init: int = 20) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`: k-means on the codes' directions, then a vote.
+def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 20) -> Compute:
+    """A step that puts starting labels into `run.memory[START]`, by k-means; follow it with `SVI(to_start=True)`.
 
-    The vote gives each row the commonest label among its neighbours' and its own, so that rows at a border go where
-    their neighbours in x are. The labels of k-means itself are kept in `run.memory[KMEANS]`.
+    Where an earlier step left a neighbour graph, each row then takes the commonest label among its neighbours' and
+    its own, so that rows at a border go where their neighbours in x are. The labels of k-means itself are kept in
+    `run.memory[KMEANS]`.
 
     Args:
-        encode: (rows, n_features) to (rows, latent_dim) codes.
+        encode: (rows, n_features) to (rows, latent_dim) codes to cluster; None to cluster x itself.
         n_init: starts of k-means, of which the one with the least inertia counts.
     """
 
     def find(run: Run) -> None:
         n_clusters = run.story.n_clusters
-        codes = functional.normalize(encode_all(encode, run.x), dim=1).cpu().numpy()
-        labels = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32).fit_predict(codes)
+        codes = run.x if encode is None else encode_all(encode, run.x)
+        kmeans = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32)
+        labels = kmeans.fit_predict(codes.cpu().numpy())
         run.memory[KMEANS] = torch.as_tensor(labels).long()
-        own = np.eye(n_clusters)[labels]
-        voted = (own + own[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)).argmax(1)
-        start = np.argsort(in_known_order(voted, run))[voted]
+        if NEIGHBOURS in run.memory:
+            own = np.eye(n_clusters)[labels]
+            labels = (own + own[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)).argmax(1)
+        start = np.argsort(in_known_order(labels, run))[labels]
         run.memory[START] = torch.as_tensor(start, device=run.x.device)
 
     return Compute(name="start", run=find)
+
+
+def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`encode` followed by scaling each code to length 1: what `neighbour_pretraining` compares."""
+    return lambda x: functional.normalize(encode(x), dim=1)
 
 
 @torch.no_grad()
