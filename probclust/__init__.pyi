@@ -2,6 +2,8 @@ from . import data as data
 from . import metrics as metrics
 from . import models as models
 from . import objectives as objectives
+from .comparison import compare as compare
+from .errors import ComparisonWarning as ComparisonWarning
 from .errors import ContractError as ContractError
 from .errors import FitWarning as FitWarning
 from .errors import NonFiniteError as NonFiniteError

@@ -17,3 +17,7 @@ class SavedStoryError(ValueError):
 
 class FitWarning(UserWarning):
     """Something a fit met that usually spoils its result: an empty cluster, all rows in one cluster."""
+
+
+class ComparisonWarning(UserWarning):
+    """Some of the compared stories have no likelihood, or none that can be ranked against the others'."""

@@ -162,7 +162,8 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """(rows,) bound on log p(x), in nats, for `X` of shape (rows, n_features); exact without local latents.
 
-        It is importance-weighted over `particles` draws, the same ones at every call.
+        It is importance-weighted over `particles` draws, the same ones at every call with the same rows; among other
+        rows a row gets other draws.
 
         Raises:
             ValueError: the story's log joint is no density of x, so that there is nothing to score.

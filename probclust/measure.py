@@ -81,12 +81,13 @@ def why_no_density(story: Story, x: Any) -> str | None:
             inside = fn.support.check(site.value)
         except NotImplementedError:  # the distribution does not say
             continue
-        if not inside.all():
-            values = site.value[~inside] if inside.shape == site.value.shape else site.value
-            return (
-                f"site '{site.name}' observes {values.flatten()[0].item():.4g}, outside the support of "
-                f"{type(fn).__name__}"
-            )
+        inside = inside.reshape(len(site.log_prob), -1)
+        wrong = ~inside.all(1) & ~torch.isneginf(site.log_prob)  # probability 0 is right outside the support
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            values = site.value[row].flatten()
+            value = values[~inside[row]][0] if inside.shape[1] == len(values) else values[0]
+            return f"site '{site.name}' observes {value.item():.4g}, outside the support of {type(fn).__name__}"
     return None
 
 
