@@ -13,6 +13,13 @@ from torch.distributions import biject_to
 Kind = Literal["map", "normal"]
 
 
+def checked_kind(kind: Kind) -> Kind:
+    """`kind`, or a ValueError where it is neither "map" nor "normal"."""
+    if kind not in ("map", "normal"):
+        raise ValueError(f"global_guide must be 'map' or 'normal', got {kind!r}")
+    return kind
+
+
 class GlobalGuide(nn.Module):
     """q(globals): a point (MAP) or a mean-field normal in unconstrained space, with plain parameters.
 
@@ -26,9 +33,7 @@ class GlobalGuide(nn.Module):
 
     def __init__(self, sites: dict[str, Any], kind: Kind, scale: float = 0.1) -> None:
         super().__init__()
-        if kind not in ("map", "normal"):
-            raise ValueError(f"global_guide must be 'map' or 'normal', got {kind!r}")
-        self.kind = kind
+        self.kind = checked_kind(kind)
         self.names = list(sites)
         self.transforms = {name: biject_to(fn.support) for name, fn in sites.items()}
         self.locs = nn.ParameterDict()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from probclust.global_guide import GlobalGuide, Kind
+from probclust.global_guide import GlobalGuide, Kind, checked_kind
 from probclust.recorded import Part, fresh
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Story(Part):
         super().__init__()
         self.n_features = int(n_features)
         self.n_clusters = int(n_clusters)
-        self.global_guide_kind = global_guide
+        self.global_guide_kind = checked_kind(global_guide)
         self.globals: GlobalGuide | None = None
 
     def model(self, x: Tensor) -> Any:
@@ -86,7 +86,7 @@ class Story(Part):
 
     def use_global_guide(self, kind: Kind) -> None:
         """Replace the automatic guide of the global latents by one of `kind`, "map" or "normal"."""
-        self.globals, self.global_guide_kind = None, kind
+        self.globals, self.global_guide_kind = None, checked_kind(kind)
         self.add_global_guide()
 
     def redraw(self) -> None:

@@ -124,6 +124,9 @@ def test_the_kind_can_be_changed_and_is_checked():
     assert set(story.globals.log_scales) == {"weights", "loc", "precision"}
     with pytest.raises(ValueError, match="global_guide must be 'map' or 'normal', got 'laplace'"):
         Bayesian(2, 3, global_guide="laplace")
+    with pytest.raises(ValueError, match="global_guide must be 'map' or 'normal'"):
+        story.use_global_guide("laplace")
+    assert story.global_guide_kind == "normal"
 
 
 def test_copies_have_a_guide_of_their_own():
