@@ -1,0 +1,80 @@
+"""The command line: `probclust`, with a command for each step from data to report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from probclust.commands.compare import compare
+from probclust.commands.demo import demo
+from probclust.commands.evaluate import evaluate
+from probclust.commands.fit import fit
+from probclust.commands.report import report
+from probclust.commands.sample import sample
+from probclust.commands.stories import stories
+from probclust.errors import FitWarning
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Deep generative clustering as probabilistic programs: fit, score, sample and compare stories of clusters.",
+)
+for command in (stories, fit, evaluate, compare, sample, report, demo):
+    app.command()(command)
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what a command does.")] = False,
+) -> None:
+    """Set up logging."""
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        logging.getLogger("probclust").setLevel(logging.INFO)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 the run failed, 2 wrong use, 130 stopped by Ctrl-C.
+
+    Wrong use prints one line on standard error. With PROBCLUST_TRACEBACK set, the traceback is shown instead.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            warnings.simplefilter("always", FitWarning)
+            code = app(None if arguments is None else list(arguments), standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _say("stopped", 130)
+    except Exception as error:
+        if os.environ.get("PROBCLUST_TRACEBACK"):
+            raise
+        code = _explain(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error that the user can mend as one line; others are bugs and keep their traceback."""
+    if hasattr(error, "format_message"):  # wrong options and arguments, as Typer found them
+        return _say(f"{error.format_message()} (see probclust --help)", 2)
+    if isinstance(error, ValueError | TypeError | OSError | ImportError):
+        return _say(str(error), 2)
+    if isinstance(error, ArithmeticError | RuntimeError):
+        return _say(str(error), 1)
+    raise error
+
+
+def _say(message: str, code: int) -> int:
+    typer.echo(f"probclust: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _say(f"warning: {message}", 0)

@@ -1,0 +1,28 @@
+"""`probclust compare`: several runs side by side on the same rows."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from probclust.commands.options import Data, Json, Label, Particles, RunPaths, Stories, console, open_runs
+
+
+def compare(
+    runs: RunPaths, data: Data, label: Label = None, particles: Particles = 100, story: Stories = None, out: Json = None
+) -> None:
+    """Compare runs on the same rows. The best bound on log p(x) comes first."""
+    import probclust as pc
+    from probclust.comparison_table import rich_table
+    from probclust.run_folder import replace_text
+    from probclust.source import read_source
+
+    source = read_source(data, label)
+    stories = {name: fitted for name, (_, fitted) in open_runs(runs, story).items()}
+    frame = pc.compare(stories, source.x, source.y, particles=particles)
+    console().print(rich_table(frame))
+    if out is not None:
+        rows = json.loads(frame.reset_index(names="run").to_json(orient="records"))
+        replace_text(out, json.dumps({"data": source.source, "stories": rows}, indent=1))
+        typer.echo(f"wrote {out}")

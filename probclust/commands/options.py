@@ -1,0 +1,114 @@
+"""Options that several commands share, and the reading of NAME=VALUE."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from probclust.run_folder import RunFolder
+    from probclust.story import Story
+
+DATA_HELP = "A data set (digits, mnist, ...), or a .npz, .npy, .csv or .parquet file."
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
+Data = Annotated[str, typer.Option("--data", metavar="NAME|PATH", help=DATA_HELP)]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        "--label", metavar="COLUMN", help="Column of a .csv or .parquet file with the labels; they only score."
+    ),
+]
+ImageShape = Annotated[
+    str | None, typer.Option("--image-shape", metavar="HxW", help="Each row is an image of this height and width.")
+]
+Stories = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--story", metavar="FILE.py:CLASS", help="Class of a run's story that is not installed; may be repeated."
+    ),
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to this JSON file.")]
+Particles = Annotated[int, typer.Option("--particles", min=1, help="Draws per row for the bound on log p(x).")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+
+
+def console() -> Console:
+    """Where a command prints its tables; wide where it is no terminal, so that nothing is cut off in a file."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def open_runs(paths: Sequence[Path], stories: Sequence[str] | None) -> dict[str, tuple[RunFolder, Story]]:
+    """The runs in those folders by name, with their stories; a name that comes twice becomes the whole path."""
+    from probclust.registry import register, story_class
+    from probclust.run_folder import RunFolder
+
+    for name in stories or ():
+        register(story_class(name))
+    folders = [RunFolder(path) for path in paths]
+    names = [folder.name for folder in folders]
+    labels = [name if names.count(name) == 1 else str(folder.path) for name, folder in zip(names, folders, strict=True)]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"each RUN may be given once, got {', '.join(labels)}")
+    return {label: (folder, folder.story()) for label, folder in zip(labels, folders, strict=True)}
+
+
+def keyword_arguments(option: str, settings: Sequence[str] | None, target: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments of `target` from NAME=VALUE texts; values are JSON, and a bare word is a string.
+
+    Args:
+        option: the option they were given by, for errors.
+        settings: the texts.
+        target: the function or class whose arguments they are.
+
+    Raises:
+        ValueError: `target` has no such argument, or the value is no JSON.
+    """
+    parameters = inspect.signature(target).parameters.values()
+    accepted = [
+        p.name for p in parameters if p.name not in ("self", "n_features", "n_clusters") and p.kind != p.VAR_KEYWORD
+    ]
+    arguments: dict[str, Any] = {}
+    for setting in settings or ():
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{option} must be NAME=VALUE, got {setting!r}")
+        if name in ("n_features", "n_clusters"):
+            raise ValueError(
+                f"{option} {name}: the number of features is the data's, and --clusters gives the clusters"
+            )
+        if name not in accepted and not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            raise ValueError(f"{option} {name}: no such argument; expected one of {', '.join(accepted) or 'none'}")
+        arguments[name] = _value(option, name, text)
+    return arguments
+
+
+def _value(option: str, name: str, text: str) -> Any:
+    from probclust.storage import build
+
+    try:
+        value = json.loads(text)
+    except ValueError:
+        if not re.fullmatch(r"[A-Za-z][\w./:-]*", text):
+            raise ValueError(
+                f"{option} {name}: the value must be JSON, such as 10, [500,100] or true, got {text!r}"
+            ) from None
+        return text
+    if isinstance(value, dict) and "class" in value:  # a part, as a run's record describes it
+        try:
+            return build({"arguments": {}, **value}, {}, {})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{option} {name}: {error}") from error
+    return value

@@ -1,0 +1,48 @@
+"""`probclust report`: a page about several runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probclust.commands.options import DATA_HELP, ImageShape, Label, Particles, RunPaths, Seed, Stories, open_runs
+
+
+def report(
+    runs: RunPaths,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page, one file that needs no other.")],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME|PATH", help=f"{DATA_HELP} Without it, the data of the fits.")
+    ] = None,
+    label: Label = None,
+    image_shape: ImageShape = None,
+    particles: Particles = 100,
+    seed: Seed = 0,
+    story: Stories = None,
+) -> None:
+    """Write an HTML page about runs. It compares them, and shows clusters, images and losses."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out must end in .html, got {out}")
+    from probclust.report import report_runs
+    from probclust.run_folder import replace_text
+    from probclust.source import read_source
+
+    opened = open_runs(runs, story)
+    facts = {name: folder.record()["data"] for name, (folder, _) in opened.items()}
+    if data is None:
+        sources = {(fact["source"], fact["label"]) for fact in facts.values()}
+        if len(sources) > 1:
+            raise ValueError(
+                f"the runs were fitted to different data ({', '.join(sorted(s for s, _ in sources))}); "
+                "choose the rows of the report with --data"
+            )
+        [(data, fitted_label)] = sources
+        label = label or fitted_label
+    if image_shape is None:
+        shapes = {tuple(fact["image_shape"]) for fact in facts.values() if fact["image_shape"]}
+        image_shape = "x".join(map(str, shapes.pop())) if len(shapes) == 1 else None
+    source = read_source(data, label, image_shape)
+    replace_text(out, report_runs(opened, source, particles=particles, seed=seed))
+    typer.echo(f"wrote {out}")

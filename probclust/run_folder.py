@@ -1,0 +1,109 @@
+"""The folder of a run: the fitted story, the record of its fit and, while it lasts, its checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from probclust.errors import SavedStoryError
+from probclust.storage import load, save
+from probclust.story import Story
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk; nothing in it is ever executed.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @property
+    def story_file(self) -> Path:
+        """The fitted story; where it stands, the run is finished."""
+        return self.path / "story.safetensors"
+
+    @property
+    def record_file(self) -> Path:
+        """What was fitted, on what, and how it went."""
+        return self.path / "record.json"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The state of a fit that is not finished."""
+        return self.path / "checkpoint.safetensors"
+
+    def write(self, story: Story, fit: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+        """Write a finished run, its story last, and drop the checkpoint.
+
+        Args:
+            story: the fitted story.
+            fit: the record of its fit, as JSON has it.
+            data: facts about the rows: source, label, rows, features, image_shape.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace_text(self.record_file, json.dumps({"data": dict(data), "fit": dict(fit)}, indent=1))
+        kept = {"bound": fit["bounds"][fit["restart"]], "seconds": fit["seconds"], "versions": fit["versions"]}
+        save(story, self.story_file, {**kept, "data": dict(data)})
+        self.checkpoint_file.unlink(missing_ok=True)
+
+    def story(self) -> Story:
+        """The fitted story.
+
+        Raises:
+            FileNotFoundError: there is no finished run here.
+            SavedStoryError: it is damaged, or its class is not registered.
+        """
+        if not self.story_file.is_file():
+            unfinished = (
+                " (its fit is not finished: continue it with --resume)" if self.checkpoint_file.exists() else ""
+            )
+            raise FileNotFoundError(
+                f"{self.path} holds no finished run{unfinished}; expected {self.story_file.name} in it"
+            )
+        try:
+            return load(self.story_file)
+        except SavedStoryError as error:
+            if "is not registered" in str(error):
+                raise SavedStoryError(f"{error} (on the command line: --story path/to/file.py:Class)") from error
+            raise
+
+    def record(self) -> dict[str, Any]:
+        """The facts that `write` kept: "data" and "fit".
+
+        Raises:
+            FileNotFoundError: there is no record.
+            SavedStoryError: it is damaged.
+        """
+        if not self.record_file.is_file():
+            raise FileNotFoundError(f"{self.path} holds no finished run; expected {self.record_file.name} in it")
+        try:
+            facts = json.loads(self.record_file.read_text(encoding="utf-8"))
+            known = isinstance(facts["data"], dict) and isinstance(facts["fit"]["history"], list)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SavedStoryError(f"{self.record_file} is damaged ({error}); restore a copy or fit again") from error
+        if not known:
+            raise SavedStoryError(f"{self.record_file} is damaged; restore a copy or fit again")
+        return dict(facts)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary file that is renamed, so that half a file never stands there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,83 @@
+"""The rows that `--data` names: a data set or a file, with the facts that a run remembers of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows for a command.
+
+    Attributes:
+        source: the name of a data set, or the absolute path of a file.
+        label: the column that held the labels, where one was chosen.
+        x: (rows, features) float32.
+        y: (rows,) labels, integers or strings, or None. They only score.
+        image_shape: height and width where each row is an image with pixels from 0 to 1.
+    """
+
+    source: str
+    label: str | None
+    x: Tensor
+    y: Any
+    image_shape: tuple[int, int] | None
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of the rows."""
+        rows, features = self.x.shape
+        shape = None if self.image_shape is None else list(self.image_shape)
+        return {"source": self.source, "label": self.label, "rows": rows, "features": features, "image_shape": shape}
+
+
+def read_source(data: str, label: str | None = None, image_shape: str | None = None) -> Source:
+    """Read what `--data`, `--label` and `--image-shape` say.
+
+    Args:
+        data: the name of a data set, or the path of a .npz, .npy, .csv or .parquet file.
+        label: the column of a .csv or .parquet file that holds the labels.
+        image_shape: "HxW" where each row is an image.
+
+    Raises:
+        FileNotFoundError: `data` is neither a data set nor a file.
+        ValueError: the file, a value in it, or the shape is wrong.
+    """
+    from probclust.data import load, names, read
+    from probclust.data.checks import as_rows
+
+    if data in names():
+        if label is not None:
+            raise ValueError(f"--label chooses a column of a .csv or .parquet file, but --data is the data set {data}")
+        dataset = load(data)
+        x: Any = dataset.x
+        y: Any = dataset.y
+        shape, source = dataset.image_shape, data
+    else:
+        path = Path(data)
+        if not path.is_file():
+            raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
+        x, y = read(path, label=label)
+        shape, source = None, str(path.resolve())
+    rows = as_rows(x, name="the data")
+    if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
+        raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
+    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape)
+
+
+def checked_shape(text: str | None, n_features: int) -> tuple[int, int] | None:
+    """Height and width from "HxW", whose product must be the number of features; None from None."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise ValueError(f"--image-shape must be HxW, such as 28x28, got {text!r}")
+    height, width = int(match[1]), int(match[2])
+    if height * width != n_features:
+        raise ValueError(f"--image-shape {text} has {height * width} pixels, but a row has {n_features} features")
+    return height, width
