@@ -85,13 +85,13 @@ class VaDE(Story):
         with pyro.plate("data", x.shape[0]):
             pyro.sample("z", self.encoder(x))
 
-    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 10, epochs: int = 10) -> list[Step]:
+    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 20, epochs: int = 5) -> list[Step]:
         """Pre-train with neighbours, start the prior from clusters of the codes, fit to them, then SVI.
 
         Unlike the paper, whose pre-training is a stacked autoencoder, and which fits a Gaussian mixture to its codes.
         """
         return [
-            Compute(name="weights", run=lambda run: self.redraw()),
+            Compute(name="weights", run=lambda run: run.story.redraw()),
             *neighbour_pretraining(
                 self.encoder.mean,
                 self.decode,
@@ -108,7 +108,7 @@ class VaDE(Story):
                 schedule="constant",
                 to_start=True,
             ),
-            SVI(epochs=epochs, learning_rate=3e-4, batch_size=64),
+            SVI(epochs=epochs, learning_rate=2e-4, batch_size=64),
         ]
 
     def decode(self, z: Tensor) -> Tensor:

@@ -259,6 +259,13 @@ def _steps(
     names = [step.name for step in steps]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")
+    for step in steps:
+        function = step.run if isinstance(step, Compute) else step.loss
+        owner = getattr(function, "__self__", story)
+        if isinstance(owner, Story) and owner is not story:
+            raise ValueError(
+                f"step '{step.name}' belongs to another story; take the recipe of the story that is fitted"
+            )
     changes: dict[str, Any] = {"epochs": epochs, "objective": objective, "learning_rate": learning_rate}
     changes = {name: value for name, value in changes.items() if value is not None}
     if epochs is not None:

@@ -56,6 +56,7 @@ class Gaussian(Part):
         start: standard deviation at the start.
     """
 
+    gain = 10.0  # Adam's steps, sized for the weights of networks, move the scale within an epoch or two
     fixed_scale: Tensor
     raw_scale: nn.Parameter | None
 
@@ -75,7 +76,7 @@ class Gaussian(Part):
             if not 0 <= floor < start:
                 raise ValueError(f"expected 0 <= floor < start, got floor={floor}, start={start}")
             raw = torch.tensor(start - floor).expm1().log()  # the inverse of softplus
-            self.raw_scale = nn.Parameter(raw.repeat(n_features if scale == "feature" else 1))
+            self.raw_scale = nn.Parameter((raw / self.gain).repeat(n_features if scale == "feature" else 1))
         elif scale > 0:
             self.raw_scale = None
             self.register_buffer("fixed_scale", torch.tensor([float(scale)]))
@@ -87,14 +88,14 @@ class Gaussian(Part):
         """(n_features,) or (1,) standard deviations, in units of x; where "row", those of a zero output."""
         if self.raw_scale is None:
             return self.fixed_scale
-        return self.floor + functional.softplus(self.raw_scale)
+        return self.floor + functional.softplus(self.gain * self.raw_scale)
 
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_heads * n_features) to a distribution over rows."""
         if self.n_heads == 1 or self.raw_scale is None:
             return dist.Normal(outputs, self.scale).to_event(1)
         loc, raw = outputs.split(self.n_features, -1)
-        return dist.Normal(loc, self.floor + functional.softplus(raw + self.raw_scale)).to_event(1)
+        return dist.Normal(loc, self.floor + functional.softplus(raw + self.gain * self.raw_scale)).to_event(1)
 
 
 _BY_NAME: dict[str, type[Part]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}

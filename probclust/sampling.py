@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probclust.joint import CLUSTER, Pass, Site, mean_of, trace_joint
+from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import log_joint, positive
 from probclust.story import Story
@@ -218,7 +219,7 @@ def embed(story: Story, x: Any) -> Tensor:
 def sample_posterior(story: Story, x: Any, draws: int = 1, seed: int | None = None) -> dict[str, Tensor]:
     """Draws of the cluster and the local latents given rows.
 
-    The cluster is drawn from the responsibilities, the other latents from the guide given that cluster.
+    Each draw takes the latents of every cluster from the guide, then the cluster in proportion to its log joint.
 
     Args:
         story: any story.
@@ -230,17 +231,19 @@ def sample_posterior(story: Story, x: Any, draws: int = 1, seed: int | None = No
         Site name to (draws, rows, ...) tensor: "cluster" and the local latents.
     """
     rows, draws = admit(story, x), positive("draws", draws)
-    logits = log_joint(story, rows)
     out: dict[str, list[Tensor]] = {}
     with evaluating(story, seed):
-        clusters = torch.distributions.Categorical(logits=logits).sample((draws,))
-        for draw in clusters:
+        for _ in range(draws):
             parts: dict[str, list[Tensor]] = {}
-            for part, batch in chunks(story, rows):
-                sites = Pass(draw[part].to(batch.device)).run(story.complete_guide, batch)
-                for name, site in sites.items():
+            for _, batch in chunks(story, rows):
+                joint = trace_joint(story.model, story.complete_guide, batch)
+                cluster = torch.distributions.Categorical(logits=joint.table).sample()
+                parts.setdefault(CLUSTER, []).append(cluster.cpu())
+                for name, site in joint.guide.items():
                     if site.local and name != CLUSTER:
-                        parts.setdefault(name, []).append(site.value.cpu())
+                        by_cluster = site.value.dim() > site.fn.event_dim + 1
+                        value = of_cluster(site.value, cluster) if by_cluster else site.value
+                        parts.setdefault(name, []).append(value.cpu())
             for name, values in parts.items():
                 out.setdefault(name, []).append(torch.cat(values))
-    return {CLUSTER: clusters} | {name: torch.stack(values) for name, values in out.items()}
+    return {name: torch.stack(values) for name, values in out.items()}

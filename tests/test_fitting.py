@@ -365,6 +365,12 @@ def test_bad_settings_are_refused_before_any_work(arguments: dict, message: str,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_recipe_of_another_story_is_refused() -> None:
+    story, other = (pc.models.VaDE(4, 3, **SMALL) for _ in range(2))
+    with pytest.raises(ValueError, match="belongs to another story"):
+        pc.fit(story, three_blobs(), recipe=other.recipe(**QUICK))
+
+
 def test_data_are_checked_at_the_door() -> None:
     with pytest.raises(ValueError, match="n_clusters=3 with 2 rows"):
         pc.fit(PlainMixture(4, 3), three_blobs()[:2])
