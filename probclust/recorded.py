@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -39,10 +40,26 @@ class Part(nn.Module, metaclass=Recorded):
         """Called once, after the constructor."""
 
 
+def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
+    """A new instance of `cls` from the `arguments` that an earlier one recorded."""
+    positional: list[Any] = []
+    named = dict(arguments)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+    while parameters and parameters[-1].kind not in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.VAR_POSITIONAL,
+    ):
+        parameters.pop()
+    for parameter in parameters:  # up to the last that takes no name
+        value = named.pop(parameter.name)
+        positional += value if parameter.kind is inspect.Parameter.VAR_POSITIONAL else [value]
+    return cls(*positional, **named)
+
+
 def fresh(value: Any) -> Any:
     """A new instance with the same constructor's arguments, its parts new too; weights drawn anew."""
     if isinstance(value, Part):
-        return type(value)(**{name: fresh(argument) for name, argument in value.arguments.items()})
+        return construct(type(value), {name: fresh(argument) for name, argument in value.arguments.items()})
     if isinstance(value, nn.Module):
         raise TypeError(
             f"a restart needs fresh weights, but the argument of class {type(value).__name__} cannot be built anew; "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probclust.archive import read_archive, write_archive
 from probclust.errors import SavedStoryError
-from probclust.recorded import Part
+from probclust.recorded import Part, construct
 from probclust.registry import qualified_name, registered_class
 from probclust.story import Story
 
@@ -122,7 +122,7 @@ def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, t
                 f"class {name} is not registered; pass it as story_class=..., or decorate it with @pc.register "
                 "and import its module first"
             )
-        return cls(**{k: build(v, tensors, known) for k, v in description["arguments"].items()})
+        return construct(cls, {k: build(v, tensors, known) for k, v in description["arguments"].items()})
     if "tensor" in description:
         tensor = tensors[description["tensor"]]
         return tensor.numpy() if description["numpy"] else tensor

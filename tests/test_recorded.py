@@ -1,0 +1,88 @@
+"""Constructor's arguments are recorded, whatever its signature, and build an instance anew."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import probclust as pc
+from probclust.recorded import construct, fresh
+
+
+class Plain(pc.Part):
+    def __init__(self, a, b=2, *, c=3):
+        super().__init__()
+        self.given = (a, b, c)
+        self.weight = nn.Parameter(torch.randn(2))
+
+
+class Lazy(Plain):
+    """Passes on what it is given."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Odd(pc.Part):
+    def __init__(self, first, /, second, *rest, last=0, **more):
+        super().__init__()
+        self.given = (first, second, rest, last, more)
+
+
+class Heir(Plain):
+    """Has no constructor of its own."""
+
+
+class Shortened(Plain):
+    def __init__(self, a):
+        super().__init__(a, b=a + 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        (lambda: Plain(1), {"a": 1, "b": 2, "c": 3}),
+        (lambda: Plain(b=5, a=1, c=4), {"a": 1, "b": 5, "c": 4}),
+        (lambda: Lazy(1, 5, c=4), {"args": (1, 5), "c": 4}),
+        (lambda: Lazy(a=1), {"args": (), "a": 1}),
+        (lambda: Odd(1, 2, 3, 4, last=5, x=6), {"first": 1, "second": 2, "rest": (3, 4), "last": 5, "x": 6}),
+        (lambda: Odd(1, second=2), {"first": 1, "second": 2, "rest": (), "last": 0}),
+        (lambda: Heir(1, c=9), {"a": 1, "b": 2, "c": 9}),
+        (lambda: Shortened(1), {"a": 1}),
+    ],
+)
+def test_arguments_build_the_same_again(build, arguments):
+    part = build()
+    assert part.arguments == arguments
+    again = construct(type(part), part.arguments)
+    assert again.given == part.given
+    assert again.arguments == arguments
+    assert fresh(part).given == part.given
+
+
+def test_fresh_parts_have_fresh_weights():
+    part = Plain(Plain(1), b=[Plain(2), (3, Plain(4))])
+    again = fresh(part)
+    assert not torch.equal(again.weight, part.weight)
+    assert not torch.equal(again.given[0].weight, part.given[0].weight)
+    assert not torch.equal(again.given[1][1][1].weight, part.given[1][1][1].weight)
+    assert again.given[1][1][0] == 3
+
+
+def test_what_cannot_be_fresh_says_so():
+    with pytest.raises(TypeError, match=r"class Linear cannot be built anew; derive it from probclust\.Part"):
+        fresh(Plain(nn.Linear(2, 2)))
+
+
+def test_copies_keep_their_arguments():
+    for again in (copy.deepcopy(Plain(1)), copy.copy(Plain(1)), pickle.loads(pickle.dumps(Plain(1)))):
+        assert again.arguments == {"a": 1, "b": 2, "c": 3}
+
+
+def test_wrong_arguments_raise_as_ever():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'd'"):
+        Plain(1, d=2)
