@@ -26,7 +26,8 @@ def check_contract(story: Story, x: Tensor) -> None:
     """
     if not isinstance(story, Story):
         raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
-    story.add_global_guide()
+    with torch.random.fork_rng():
+        story.add_global_guide()
     rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
     with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
         _check_structure(story, rows)
