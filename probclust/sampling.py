@@ -106,29 +106,38 @@ def _guided_globals(story: Story, x: Tensor) -> dict[str, Tensor]:
     return {name: site.value for name, site in sites.items() if not site.local and name != CLUSTER}
 
 
+_ROUND = 256
+"""Draws of a round where few rows are missing, so that a rare acceptance does not cost a pass for each draw."""
+
+
 def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float) -> Samples:
     if not 0 <= min_posterior < 1:
         raise ValueError(f"min_posterior must lie in [0, 1), got {min_posterior!r}")
     kept: dict[str, list[Tensor]] = {}
-    missing, drawn = torch.arange(n), 0
     places: list[Tensor] = []
+    missing, rejected = torch.arange(n), 0
     while len(missing):
-        draws = _generate(story, len(missing), None if wanted is None else wanted[missing.to(wanted.device)])
-        drawn += len(missing)
+        tries = max(1, _ROUND // len(missing))
+        rows = missing.repeat(tries)
+        draws = _generate(story, len(rows), None if wanted is None else wanted[rows.to(wanted.device)])
         posterior = log_joint(story, rows_of(story, draws)).softmax(1)
-        good = posterior.gather(1, draws[CLUSTER][:, None]).squeeze(1) >= min_posterior
+        good = (posterior.gather(1, draws[CLUSTER][:, None]) >= min_posterior).view(tries, -1)
+        found, first = good.any(0), good.int().argmax(0)
+        rejected += int(torch.where(found, first, tries).sum())
+        chosen = (first * len(missing) + torch.arange(len(missing)))[found]
         for name, value in draws.items():
-            kept.setdefault(name, []).append(value[good])
-        places.append(missing[good])
-        missing = missing[~good]
-        if drawn > 1000 * n and len(missing):
+            kept.setdefault(name, []).append(value[chosen])
+        places.append(missing[found])
+        missing = missing[~found]
+        if rejected > 1000 * n and len(missing):
             raise RuntimeError(
-                f"only {n - len(missing)} of {drawn} draws reach min_posterior={min_posterior}; lower it, or fit longer"
+                f"only {n - len(missing)} of {n - len(missing) + rejected} draws reach min_posterior={min_posterior}; "
+                "lower it, or fit longer"
             )
     order = torch.cat(places).argsort()
     result = Samples({name: torch.cat(values)[order] for name, values in kept.items()})
-    result.rejected = drawn - n
-    log.info("min_posterior=%g: rejected %d of %d draws", min_posterior, result.rejected, drawn)
+    result.rejected = rejected
+    log.info("min_posterior=%g: rejected %d of %d draws", min_posterior, rejected, n + rejected)
     return result
 
 
