@@ -100,7 +100,7 @@ class GaussianMixture(Story):
             self.n_clusters,
             covariance_type=self.covariance_type,
             reg_covar=self.reg_covar,
-            random_state=run.seed,
+            random_state=run.seed % 2**32,  # scikit-learn takes 32 bits
         )
         with warnings.catch_warnings():  # what EM leaves, SVI goes on with
             warnings.simplefilter("ignore", ConvergenceWarning)

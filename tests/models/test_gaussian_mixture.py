@@ -109,3 +109,11 @@ def test_deviations_stay_above_their_floor():
     story.raw_scale.data.fill_(-100.0)
     assert (story.scale >= 0.5e-2).all()
     assert torch.isfinite(pc.log_joint(story, torch.zeros(3, 2))).all()
+
+
+def test_restarts_draw_starts_of_their_own():
+    x = pc.data.blobs(n_rows=60, n_features=2, n_clusters=4, separation=2.0, seed=5).x
+    story = pc.models.GaussianMixture(2, 4)
+    record = pc.fit(story, x, n_init=3, epochs=1)
+    assert len(set(record.bounds)) > 1
+    assert record.bound == max(record.bounds)
