@@ -49,6 +49,8 @@ def as_rows(
     _check_shape(array.shape, n_features, min_rows, name)
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which is reported below
         rows = np.require(array, _NUMPY_DTYPES[dtype], requirements=["C", "W"])
+    if min(rows.strides) < 0:  # a reversed axis of length 1 counts as contiguous, but torch refuses it
+        rows = rows.copy()
     tensor = torch.from_numpy(rows)
     low, high = torch.aminmax(tensor)  # both are NaN if any value is; cheaper than a mask over all values
     if not (torch.isfinite(low) and torch.isfinite(high)):
