@@ -16,7 +16,7 @@ COLUMNS = {
     "accuracy": ("ACC", 3, None),
     "nmi": ("NMI", 3, None),
     "ari": ("ARI", 3, None),
-    "parameters": ("parameters", 0, None),
+    "parameters": ("params", 0, None),
     "seconds": ("seconds", 1, None),
 }
 """Column of `pc.compare`: its heading, its decimals, and the column of its standard error."""
@@ -58,7 +58,13 @@ def rich_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     headings, rows = cells(frame)
     bounded = "log_likelihood" in frame.columns and bool(frame["log_likelihood"].notna().any())
     table = Table(
-        title=title, caption=CAPTION if bounded else None, caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1)
+        title=title,
+        caption=CAPTION if bounded else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        collapse_padding=True,
+        pad_edge=False,
     )
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)

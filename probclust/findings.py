@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust import metrics
+from probclust.measure import why_no_density
 from probclust.sampling import reconstruct, rows_of, sample
 from probclust.scoring import log_joint, log_likelihood, predict, responsibilities
 from probclust.story import Story
@@ -31,15 +32,18 @@ def scores(story: Story, x: Any, y: Any = None, *, particles: int = 100, seed: i
         seed: of the draws.
 
     Returns:
-        log_likelihood and se (mean bound on log p(x) over the rows and its standard error, nats; None where the story
-        is no density of x), accuracy, nmi and ari (where y is given), sizes (rows in each cluster), entropy (mean
-        entropy of p(cluster | x), nats) and rows.
+        log_likelihood and se: mean bound on log p(x) over the rows and its standard error, in nats; None where the
+        story is no density of x, and why_no_density then says why. accuracy, nmi and ari, where y is given. sizes:
+        rows in each cluster. entropy: of p(cluster | x), mean over the rows, in nats. rows: their number.
     """
-    bound = log_likelihood(story, x, particles=particles, seed=seed).double() if story.is_density else None
+    reason = why_no_density(story, x)
+    bound = None if reason else log_likelihood(story, x, particles=particles, seed=seed).double()
     found: dict[str, Any] = {
         "log_likelihood": None if bound is None else float(bound.mean()),
         "se": None if bound is None or len(bound) < 2 else float(bound.std() / len(bound) ** 0.5),
     }
+    if reason:
+        found["why_no_density"] = reason
     weights = responsibilities(story, x)
     clusters = weights.argmax(1)
     if y is not None:
@@ -193,11 +197,12 @@ def embedding(table: NDArray[Any], seed: int) -> NDArray[np.float64] | None:
     n_rows, n_clusters = table.shape
     if n_rows < 5 or n_clusters < 2:
         return None
+    table = np.where(np.isfinite(table), table, table[np.isfinite(table)].min())  # rows that a cluster cannot give
     centred = table - table.mean(1, keepdims=True)
     spread = float(centred.std())
     if not spread > 0:
         return None
-    tsne = TSNE(perplexity=min(30.0, (n_rows - 1) / 3), init="pca" if n_clusters > 1 else "random", random_state=seed)
+    tsne = TSNE(perplexity=min(30.0, (n_rows - 1) / 3), init="pca", random_state=seed)
     points: NDArray[np.float64] = tsne.fit_transform(centred / spread).astype(np.float64)
     return points
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -24,25 +25,24 @@ def evaluate(
     [(name, (_, fitted))] = open_runs([run], story).items()
     found = scores(fitted, source.x, source.y, particles=particles)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in found.items():
-        table.add_row(*_line(key, value, found))
+    for heading, text in _lines(found):
+        table.add_row(heading, text)
     console().print(table)
     if out is not None:
         replace_text(out, json.dumps({"run": name, "data": source.source, **found}, indent=1))
         typer.echo(f"wrote {out}")
 
 
-def _line(key: str, value: Any, found: dict[str, Any]) -> tuple[str, str]:
-    if key == "log_likelihood":
-        if value is None:
-            return "log p(x)", "none: the story's log joint is no density of x"
-        return "log p(x) at least", f"{value:.3f} ± {found['se']:.3f} nats per row"
-    if key == "se":
-        return "", "(± is the standard error of the mean over rows)" if value is not None else ""
-    if key == "sizes":
-        return "rows in each cluster", " ".join(map(str, value))
-    if key == "entropy":
-        return "entropy of p(cluster | x)", f"{value:.4f} nats per row"
-    return {"accuracy": "ACC", "nmi": "NMI", "ari": "ARI"}.get(key, key), f"{value:.4f}" if isinstance(
-        value, float
-    ) else str(value)
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the scores say, for readers."""
+    if found["log_likelihood"] is None:
+        yield "log p(x)", f"none: {found['why_no_density']}"
+    else:
+        error = "" if found["se"] is None else f" ± {found['se']:.3f} (standard error over the rows)"
+        yield "log p(x), a lower bound", f"{found['log_likelihood']:.3f}{error} nats per row"
+    for name, heading in (("accuracy", "ACC"), ("nmi", "NMI"), ("ari", "ARI")):
+        if name in found:
+            yield heading, f"{found[name]:.4f}"
+    yield "rows", f"{found['rows']}"
+    yield "rows in each cluster", " ".join(map(str, found["sizes"]))
+    yield "entropy of p(cluster | x)", f"{found['entropy']:.4f} nats per row"

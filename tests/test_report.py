@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import probclust as pc
+from probclust.cli import main
+from probclust.demo import Entry, run_demo, write_data
+from probclust.report import page
+
+pytest.importorskip("matplotlib")
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Checked(HTMLParser):
+    """Checks that tags are closed in order; collects images, charts and references to elsewhere."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.charts, self.elsewhere, self.text = [], [], 0, [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        facts = dict(attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(facts)
+        if tag == "svg":
+            self.charts += 1
+            assert facts["aria-label"]
+        self.elsewhere += [v for k, v in attributes if k in ("src", "href") and not v.startswith("data:")]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        self.text.append(text)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Fits a Gaussian mixture with the command line; its folder."""
+
+    def run(name, x, y=None, *options):
+        data = tmp_path / f"{name}.npz"
+        np.savez(data, x=x, **({} if y is None else {"y": y}))
+        fit = ["fit", "gmm", "--data", data, "--out", tmp_path / name, "--clusters", 3, "--epochs", 2, *options]
+        command(*fit)
+        return tmp_path / name
+
+    return run
+
+
+def command(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def blobs():
+    return pc.data.blobs(n_rows=90, n_features=6, n_clusters=3, seed=3)
+
+
+def test_a_page_of_images_is_whole_and_needs_nothing_else(run, tmp_path):
+    data = blobs()
+    folder = run("runs & more", data.x, data.y, "--image-shape", "2x3", "--restarts", 2)
+    assert command("report", folder, "--out", tmp_path / "page.html") == 0
+    text = (tmp_path / "page.html").read_text()
+    found = Checked(text)
+    assert len(found.images) == 3 + 2  # draws of each cluster, rows and their reconstructions
+    assert all(image["alt"] and image["src"].startswith("data:image/png") for image in found.images)
+    assert found.charts == 2  # the embedding, and the losses of the one training step
+    assert [link for link in found.elsewhere if not link.startswith("#")] == []
+    assert "<script" not in text
+    words = " ".join(found.text)
+    assert "runs & more" in words
+    assert "the rows it was fitted to" in words
+    assert "restart 2" in words
+
+
+def test_a_page_of_other_data_has_no_images(run, tmp_path):
+    one, other = run("one", blobs().x), run("two", blobs().x)
+    assert command("report", one, other, "--data", tmp_path / "one.npz", "--out", tmp_path / "page.html") == 0
+    found = Checked((tmp_path / "page.html").read_text())
+    assert found.images == []
+    assert found.charts == 4
+    assert "ACC" not in " ".join(found.text)
+
+
+def test_runs_of_different_data_need_to_be_told_the_rows(run, tmp_path, capsys):
+    one, other = run("one", blobs().x), run("two", blobs().x)
+    assert command("report", one, other, "--out", tmp_path / "page.html") == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_what_users_name_is_escaped():
+    assert "<b>" not in page("<b>", "<b>", [])
+
+
+def test_the_demo_splits_at_random_and_keeps_its_noise_within_a_grey_level(tmp_path):
+    from sklearn.datasets import load_digits
+
+    train, held_out = (np.load(path) for path in write_data(tmp_path))
+    assert len(train["x"]) == 1438
+    x, y = (np.concatenate([train[name], held_out[name]]) for name in "xy")
+    pixels = np.floor(17 * x.astype(np.float64) + 1e-6)
+    digits = load_digits()
+    order = np.lexsort(digits.data.T)
+    found = np.lexsort(pixels.T)
+    np.testing.assert_array_equal(pixels[found], digits.data[order])
+    np.testing.assert_array_equal(y[found], digits.target[order])
+
+
+def test_the_demo_leaves_stories_numbers_and_a_page(tmp_path, capsys):
+    small = {"hidden": [16], "latent_dim": 2}
+    few = {"recipe": {"pretrain_epochs": 1, "fit_epochs": 1, "epochs": 1}}
+    entries = (Entry("gmm", {"covariance_type": "diag"}, {"epochs": 1}), Entry("vade", small, few))
+    run_demo(tmp_path, seeds=2, jobs=1, entries=entries, particles=3)
+    results = json.loads((tmp_path / "results.json").read_text())
+    table = {row["story"]: row for row in results["comparison"]}
+    assert set(table) == {"gmm", "vade", "k-means"}
+    held_out = np.load(tmp_path / "data" / "held_out.npz")
+    for name in ("gmm", "vade"):
+        story = pc.load(tmp_path / name / "story.safetensors")
+        predicted = pc.predict(story, held_out["x"])
+        assert results["stories"][name]["clusters"] == predicted.tolist()
+        assert table[name]["accuracy"] == pytest.approx(pc.metrics.accuracy(held_out["y"], predicted), abs=1e-9)
+        assert np.sum(results["stories"][name]["confusion"]["counts"]) == len(predicted)
+        draws = np.load(tmp_path / name / "samples.npz")
+        assert draws["x"].shape == (100, 64)
+        assert np.bincount(draws["cluster"]).tolist() == [10] * 10
+        fit = results["stories"][name]["fit"]
+        assert fit["bounds"][fit["restart"]] == max(fit["bounds"])
+    assert table["k-means"]["log_likelihood"] is None
+    found = Checked((tmp_path / "report.html").read_text())
+    assert len(found.images) == 2 * (10 + 2)
+    assert found.charts == (1 + 1) + (1 + 3)
+    printed = capsys.readouterr()
+    assert re.search(r"k-means +– +– +0\.\d{3}", printed.out)
+    assert "seed 1: bound" in printed.err
