@@ -312,6 +312,16 @@ def test_force_replaces_a_run(run, fitted, blobs):
     assert (fitted / "story.safetensors").read_bytes() != before
 
 
+def test_a_demo_stopped_by_ctrl_c_says_so(run, monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("probclust.demo.run_demo", interrupted)
+    code, _, error = run("demo", "--out", tmp_path / "demo")
+    assert code == 130
+    assert error == "probclust: stopped; the demo starts anew when it is run again\n"
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(*_, **__):
         raise KeyError("bug")

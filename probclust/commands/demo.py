@@ -20,4 +20,8 @@ def demo(
     """Fit three stories to digits and write a report. Takes minutes, and downloads nothing."""
     from probclust.demo import run_demo
 
-    run_demo(out, seeds=seeds, jobs=jobs)
+    try:
+        run_demo(out, seeds=seeds, jobs=jobs)
+    except KeyboardInterrupt:
+        typer.echo("probclust: stopped; the demo starts anew when it is run again", err=True)
+        raise typer.Exit(130) from None
