@@ -31,6 +31,9 @@ from probclust.training import Trainer
 
 log = logging.getLogger(__name__)
 
+SNAPSHOT_SECONDS = 1.0
+"""Age at which the copy of the last good state, to which a broken fit goes back, is replaced between epochs."""
+
 
 def fit(
     story: Story,
@@ -173,7 +176,7 @@ class _Fit:
         self.bar.start(step.name, epochs)
         snapshot = self._snapshot()
         while position.epoch < epochs and not _stalled(position.history, step, position.restart):
-            if time.perf_counter() - snapshot.time > 1:
+            if time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS:
                 snapshot = self._snapshot()
             try:
                 facts = self._epoch()
