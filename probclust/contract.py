@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import torch
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Independent, constraints
 
 from probclust.errors import ContractError, NonFiniteError
 from probclust.joint import CLUSTER, Joint, Pass, Site, blame, trace_joint
@@ -147,6 +149,32 @@ def _check_shapes(story: Story, joint: Joint) -> None:
                 )
 
 
+def check_support(story: Story, x: Tensor) -> bool:
+    """Check that the observed values of `x` lie in their distributions' supports, as `check_contract` does of a few.
+
+    Args:
+        story: the story.
+        x: (rows, n_features), on the story's device.
+
+    Returns:
+        Whether other rows could fail: False where every support is all real numbers.
+
+    Raises:
+        ContractError: names the site and the value.
+    """
+    with torch.no_grad(), torch.random.fork_rng():
+        _check_support(story, x)
+        sites = trace_joint(story.model, story.complete_guide, x).model.values()
+    return any(site.observed and _base(site.fn).support is not constraints.real for site in sites)
+
+
+def _base(fn: Any) -> Any:
+    """The distribution of a single element."""
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return fn
+
+
 def _check_support(story: Story, x: Tensor) -> ValueError | None:
     """Observed values must lie in their distribution's support, unless it was built with validate_args=False.
 
@@ -161,9 +189,7 @@ def _check_support(story: Story, x: Tensor) -> ValueError | None:
         except ValueError as error:
             return error
     for site in sites:
-        fn = site.fn
-        while isinstance(fn, Independent):
-            fn = fn.base_dist
+        fn = _base(site.fn)
         if not site.observed or fn.__dict__.get("_validate_args") is False:
             continue
         inside = fn.support.check(site.value)

@@ -24,7 +24,7 @@ from probclust.monitor import warn_of_clusters
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
-from probclust.rows import admit
+from probclust.rows import admit_all
 from probclust.scoring import elbo, positive
 from probclust.story import Story
 from probclust.training import Trainer
@@ -80,7 +80,7 @@ def fit(
         NonFiniteError: a loss became NaN or infinite; names step, epoch and site. The story is left as it was at
             the start of that epoch, and so is the checkpoint.
     """
-    rows = admit(story, x)
+    rows = admit_all(story, x)
     enough_rows(rows.shape[0], story.n_clusters)
     check_varied(rows)
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)

@@ -10,7 +10,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from probclust.contract import check_contract
+from probclust.contract import check_contract, check_support
 from probclust.data.checks import as_rows
 from probclust.story import Story
 
@@ -29,6 +29,15 @@ def admit(story: Story, x: Any) -> Tensor:
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True
+    return rows
+
+
+def admit_all(story: Story, x: Any) -> Tensor:
+    """`admit`, and every row's observed values checked against their distribution's support."""
+    rows = admit(story, x)
+    for _, batch in chunks(story, rows):
+        if not check_support(story, batch):
+            break
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ class Story(Part):
         {'n_features': 3, 'n_clusters': 2}
     """
 
-    conditional: ClassVar[bool] = False
-    is_density: ClassVar[bool] = True
+    conditional: bool = False
+    is_density: bool = True
 
     def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
         for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):

@@ -422,6 +422,20 @@ def test_data_are_checked_at_the_door() -> None:
         pc.fit(nn.Linear(2, 2), three_blobs())
 
 
+def test_every_row_is_checked_against_the_likelihood() -> None:
+    class Counts(PlainMixture):
+        def model(self, x: torch.Tensor) -> None:
+            with pyro.plate("data", len(x)):
+                k = pyro.sample("cluster", dist.Categorical(torch.ones(self.n_clusters)))
+                pyro.sample("x", dist.Poisson(self.loc[k].exp()).to_event(1), obs=x)
+
+    counts = np.random.default_rng(0).poisson(3, size=(150, 4)).astype(np.float32)
+    pc.fit(Counts(4, 2), counts, epochs=1)
+    counts[140, 2] = -1.0
+    with pytest.raises(pc.ContractError, match=r"site 'x': the observed value -1.0 lies outside .* Poisson"):
+        pc.fit(Counts(4, 2), counts, epochs=1)
+
+
 def test_derived_seeds_differ() -> None:
     seeds = {derived_seed(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
     assert len(seeds) == 1000
