@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from probclust.errors import SavedStoryError
@@ -39,7 +39,7 @@ def write_archive(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(stored, temporary, metadata=header)
+        temporary.write_bytes(serialise(stored, metadata=header))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
