@@ -176,10 +176,10 @@ def test_names_of_features_come_in_and_go_out():
 
 def test_a_story_is_a_name_a_class_or_a_class_in_a_file(tmp_path):
     counts = np.random.default_rng(0).poisson(3.0, (40, 2))
-    assert isinstance(pc.DeepMixture(Poissons, 2, recipe=RECIPE).fit(counts).story_, Poissons)
+    assert isinstance(pc.DeepMixture(Poissons, 2, recipe=RECIPE, random_state=0).fit(counts).story_, Poissons)
     file = tmp_path / "mine.py"
     file.write_text("from probclust.models import GaussianMixture\nclass Mine(GaussianMixture):\n    pass\n")
-    estimator = pc.DeepMixture(f"{file}:Mine", 2, epochs=1).fit(X)
+    estimator = pc.DeepMixture(f"{file}:Mine", 2, epochs=1, random_state=0).fit(X)
     assert type(estimator.story_).__name__ == "Mine"
 
 
@@ -213,7 +213,7 @@ def test_exact_stories_are_kept_in_the_precision_of_the_rows():
     assert gmm().fit(X.astype(np.float32)).story_.dtype == torch.float32
     assert vade().fit(X).story_.dtype == torch.float32
     counts = np.random.default_rng(0).poisson(3.0, (40, 2)).astype(float)
-    assert pc.DeepMixture(Float32Constants, 2, recipe=RECIPE).fit(counts).story_.dtype == torch.float32
+    assert pc.DeepMixture(Float32Constants, 2, recipe=RECIPE, random_state=0).fit(counts).story_.dtype == torch.float32
 
 
 def test_bad_input_is_refused_with_a_reason():

@@ -186,17 +186,17 @@ def test_only_stories_are_saved(tmp_path):
         pc.save(torch.nn.Linear(2, 2), tmp_path / "story")
 
 
-@pytest.mark.parametrize("breaks", ["save_file", "replace"])
+@pytest.mark.parametrize("breaks", ["write_bytes", "replace"])
 def test_a_write_that_fails_leaves_the_old_file(breaks, saved, monkeypatch):
     before = saved.read_bytes()
 
     def full_disk(*args, **kwargs):
-        if breaks == "save_file":
-            with open(args[1], "wb") as half:
+        if breaks == "write_bytes":
+            with open(args[0], "wb") as half:
                 half.write(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(archive if breaks == "save_file" else archive.os, breaks, full_disk)
+    monkeypatch.setattr(archive.Path if breaks == "write_bytes" else archive.os, breaks, full_disk)
     with pytest.raises(OSError, match="No space left"):
         pc.save(GaussianMixture(3, 2), saved)
     assert saved.read_bytes() == before
