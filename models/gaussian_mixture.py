@@ -24,6 +24,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.diagonal_normal import DiagonalNormal
 from probclust.recipe import SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import in_known_order, inverse_softplus
@@ -79,7 +80,7 @@ class GaussianMixture(Story):
         if self.covariance_type == "full":
             factor = self.lower[cluster].tril(-1) + torch.diag_embed(scale)
             return dist.MultivariateNormal(loc, scale_tril=factor)
-        return dist.Normal(loc, scale).to_event(1)
+        return DiagonalNormal(loc, scale)
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(x | cluster)."""

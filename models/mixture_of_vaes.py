@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.diagonal_normal import DiagonalNormal
 from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
@@ -77,7 +78,7 @@ class MixtureOfVAEs(Story):
         """p(cluster) p(z) p(x | z, cluster)."""
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
-            z = pyro.sample("z", dist.Normal(x.new_zeros(self.latent_dim), 1.0).to_event(1))
+            z = pyro.sample("z", DiagonalNormal(x.new_zeros(self.latent_dim), x.new_ones(1)))
             pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
@@ -112,6 +113,6 @@ class MixtureOfVAEs(Story):
         x = batch.run.x[own]  # (K, rows, D)
         q = self.encoders(x, self.every_cluster)
         z = q.rsample()
-        prior = dist.Normal(torch.zeros_like(z), 1.0).to_event(1)
+        prior = DiagonalNormal(torch.zeros_like(z), z.new_ones(1))
         bound = self.likelihood(self.decoders(z)).log_prob(x) + prior.log_prob(z) - q.log_prob(z)
         return -bound.mean()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.diagonal_normal import DiagonalNormal
 from probclust.recorded import Part
 
 
@@ -93,9 +94,9 @@ class Gaussian(Part):
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_heads * n_features) to a distribution over rows."""
         if self.n_heads == 1 or self.raw_scale is None:
-            return dist.Normal(outputs, self.scale).to_event(1)
+            return DiagonalNormal(outputs, self.scale)
         loc, raw = outputs.split(self.n_features, -1)
-        return dist.Normal(loc, self.floor + functional.softplus(raw + self.gain * self.raw_scale)).to_event(1)
+        return DiagonalNormal(loc, self.floor + functional.softplus(raw + self.gain * self.raw_scale))
 
 
 _BY_NAME: dict[str, type[Part]] = {"gaussian": Gaussian, "bernoulli": Bernoulli}
