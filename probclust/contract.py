@@ -165,7 +165,9 @@ def check_support(story: Story, x: Tensor) -> bool:
     with torch.no_grad(), torch.random.fork_rng():
         _check_support(story, x)
         sites = trace_joint(story.model, story.complete_guide, x).model.values()
-    return any(site.observed and _base(site.fn).support is not constraints.real for site in sites)
+    return any(
+        site.observed and _base(site.fn).support not in (constraints.real, constraints.real_vector) for site in sites
+    )
 
 
 def _base(fn: Any) -> Any:
@@ -194,7 +196,8 @@ def _check_support(story: Story, x: Tensor) -> ValueError | None:
             continue
         inside = fn.support.check(site.value)
         if not inside.all():
-            value = site.value[~inside].flatten()[0] if inside.shape == site.value.shape else site.value[0]
+            by_event = inside.shape != site.value.shape[: inside.dim()]
+            value = site.value[0] if by_event else site.value[~inside][0]
             raise ContractError(
                 f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
                 f"{type(fn).__name__} ({fn.support}); choose a likelihood that fits the data, or rescale it"

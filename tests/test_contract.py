@@ -364,3 +364,18 @@ def test_sound_stories_pass(case, n_rows):
 def test_any_number_of_clusters_passes(build, n_clusters):
     for n_rows in (1, n_clusters, 5):
         assert pc.responsibilities(build(n_clusters), torch.randn(n_rows, 3)).shape == (n_rows, n_clusters)
+
+
+class Shares(Sound):
+    """Whole rows are in the support of a Dirichlet distribution, or are not."""
+
+    def observe(self, x, k):
+        pyro.sample("x", dist.Dirichlet(self.loc[k].exp()), obs=x)
+
+
+def test_of_supports_of_whole_rows_the_row_outside_is_named():
+    story = Shares()
+    x = torch.softmax(torch.randn(6, story.n_features), 1)
+    x[2] = torch.arange(story.n_features)
+    with pytest.raises(pc.ContractError, match=r"observed value \[0.0, 1.0"):
+        check_contract(story, x)
