@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from probclust.recorded import Part
+from probclust.registry import qualified_name
 from probclust.storage import describe
 
 
@@ -68,4 +70,10 @@ def describe_plain(value: Any) -> Any:
         return {str(key): describe_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [describe_plain(item) for item in value]
-    return describe(value)
+    if isinstance(value, Part):
+        return {"class": qualified_name(type(value)), "arguments": describe_plain(value.arguments)}
+    try:
+        return describe(value)
+    except TypeError:  # a function, say: it cannot be saved, but a fit can be described
+        named: Any = value if hasattr(value, "__qualname__") else type(value)
+        return qualified_name(named)

@@ -445,3 +445,18 @@ def test_fit_leaves_no_warning_behind() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pc.fit(pc.models.VaDE(4, 3, **SMALL), three_blobs(), recipe=QUICK)
+
+
+class Transformed(pc.models.GaussianMixture):
+    def __init__(self, n_features, n_clusters, transform):
+        super().__init__(n_features, n_clusters, "diag")
+        self.transform = transform
+
+
+def test_a_story_that_was_given_a_function_can_be_fitted_and_its_record_names_the_function(tmp_path):
+    for _ in range(2):  # the second continues the first
+        story = Transformed(4, 3, noise)
+        record = pc.fit(story, three_blobs(), epochs=1, checkpoint=tmp_path / "fit", resume=True)
+    assert "test_fitting:noise" in record.to_json()
+    with pytest.raises(TypeError, match="function, which cannot be saved"):
+        pc.save(story, tmp_path / "story")
