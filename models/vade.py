@@ -11,6 +11,10 @@ so that the log joint of row x and cluster k is
 
     log p(x | z) + log p(z | k) - log q(z | x) + log a_k,    z ~ q(z | x).
 
+With another `prior`, p(z | cluster = k) = exp(-alpha V(z, theta_k)) / beta_k with V any of `probclust.dissimilarities`
+(Unlike the paper, which has the Gaussian alone). Where that lives on the sphere (cosine), so does q(z | x), a power
+spherical distribution.
+
 Source: Z. Jiang, Y. Zheng, H. Tan, B. Tang, H. Zhou, "Variational deep embedding: an unsupervised and generative
 approach to clustering", IJCAI 2017 (arXiv 1611.05148), equations 1-6 and 16; architecture in its section 4.2.
 """
@@ -26,8 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.diagonal_normal import DiagonalNormal
+from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.likelihoods import Likelihood, likelihood_named
-from probclust.networks import GaussianEncoder, mlp
+from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import directions, encode_all, inverse_softplus, kmeans_start, neighbour_pretraining
@@ -42,6 +48,9 @@ class VaDE(Story):
         latent_dim: L, size of z.
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         likelihood: p(x | z): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
+        prior: p(z | cluster): "gaussian" (diagonal), "mahalanobis" (a full Gaussian), "manhattan", "cosine" or another
+            of the names that `DissimilarityMixture` takes, with an alpha for each cluster; or a part of
+            `probclust.dissimilarities`, built for n_features=latent_dim.
 
     Example:
         >>> import torch, probclust as pc
@@ -59,19 +68,28 @@ class VaDE(Story):
         latent_dim: int = 10,
         hidden: Sequence[int] = (500, 500, 2000),
         likelihood: str | Likelihood = "gaussian",
+        prior: str | Dissimilarity = "gaussian",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
-        self.encoder = GaussianEncoder(n_features, hidden, latent_dim)
+        self.dissimilarity: Dissimilarity | None = None
+        if prior != "gaussian":
+            self.dissimilarity = dissimilarity_named(prior, latent_dim, n_clusters, learn_alpha="cluster")
+            self.is_density = self.dissimilarity.is_density
+        self.on_sphere = self.dissimilarity is not None and self.dissimilarity.on_sphere
+        self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_features, hidden, latent_dim)
         self.likelihood = likelihood_named(likelihood, n_features)
         self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
         self.logits = nn.Parameter(torch.zeros(n_clusters))
-        self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
-        self.raw_prior_scale = nn.Parameter(torch.full((n_clusters, latent_dim), 0.5))
+        if self.dissimilarity is None:
+            self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
+            self.raw_prior_scale = nn.Parameter(torch.full((n_clusters, latent_dim), 0.5))
 
     def prior(self, cluster: Tensor) -> Any:
         """p(z | cluster)."""
+        if self.dissimilarity is not None:
+            return self.dissimilarity.density(cluster)
         scale = self.floor + functional.softplus(self.raw_prior_scale)
-        return dist.Normal(self.prior_loc[cluster], scale[cluster]).to_event(1)
+        return DiagonalNormal(self.prior_loc[cluster], scale[cluster])
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z | cluster) p(x | z)."""
@@ -117,19 +135,23 @@ class VaDE(Story):
 
     @torch.no_grad()
     def _set_prior(self, run: Run) -> None:
-        """The prior's means, scales and weights from the codes of each starting cluster; codes to unit scale first."""
+        """The prior's parameters and weights from the codes of each starting cluster; codes to unit scale first."""
         codes = encode_all(self.encoder.mean, run.x)
-        scale = codes.std()
-        for parameter in self.encoder.loc.parameters():
-            parameter.div_(scale)
-        next(self.decoder.parameters()).mul_(scale)
-        codes = codes / scale
+        if not self.on_sphere:
+            scale = codes.std()
+            for parameter in self.encoder.loc.parameters():
+                parameter.div_(scale)
+            next(self.decoder.parameters()).mul_(scale)
+            codes = codes / scale
         belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
         counts = belongs.sum(0)[:, None] + 1e-3
         loc = belongs.T @ codes / counts
         variance = (belongs.T @ codes**2 / counts - loc**2).clamp(min=1e-4)
         self.logits.copy_((counts.squeeze(1) / counts.sum()).log())
-        self.prior_loc.copy_(loc)
-        self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))
+        if self.dissimilarity is None:
+            self.prior_loc.copy_(loc)
+            self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))
+        else:
+            self.dissimilarity.start(codes, run.memory[START])
         self.encoder.log_variance.weight.zero_()
         self.encoder.log_variance.bias.copy_(variance.mean(0).log() - 2)

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from pyro.distributions import constraints
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -28,7 +29,8 @@ class Measure:
     """What a likelihood is a density of. Equal measures have comparable log-likelihoods.
 
     Attributes:
-        kinds: of each column of x: "continuous", "discrete" or "unobserved". Where a site observes a transformation
+        kinds: of each column of x: "continuous", "discrete", "directional" (with respect to the surface of the unit
+            sphere) or "unobserved". Where a site observes a transformation
             of x, its volumes are unknown: then the one entry is the class of the story, comparable with itself alone.
     """
 
@@ -59,7 +61,7 @@ def measure_of(story: Story, x: Any) -> Measure:
     kinds = ["unobserved"] * story.n_features
     for site in _observed(story, rows):
         for column in found[site.name].tolist():
-            kinds[column] = "discrete" if _is_discrete(site) else "continuous"
+            kinds[column] = _kind(site)
     return Measure(tuple(kinds))
 
 
@@ -106,8 +108,11 @@ def _base(fn: Any) -> Any:
     return fn
 
 
-def _is_discrete(site: Site) -> bool:
+def _kind(site: Site) -> str:
     try:
-        return bool(_base(site.fn).support.is_discrete)
-    except NotImplementedError:
-        return not torch.is_floating_point(site.value)
+        support = _base(site.fn).support
+    except NotImplementedError:  # the distribution does not say
+        return "continuous" if torch.is_floating_point(site.value) else "discrete"
+    if isinstance(support, type(constraints.sphere)):
+        return "directional"
+    return "discrete" if support.is_discrete else "continuous"

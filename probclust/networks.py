@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from probclust.diagonal_normal import DiagonalNormal
+from probclust.distributions import PowerSpherical
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
@@ -112,7 +114,21 @@ class GaussianEncoder(nn.Module):
     def forward(self, x: Tensor) -> Any:
         """Distribution of z, batch (rows,) and event (L,), from (rows, D)."""
         h = self.trunk(x)
-        return dist.Normal(self.loc(h), bounded_scale(self.log_variance(h))).to_event(1)
+        return DiagonalNormal(self.loc(h), bounded_scale(self.log_variance(h)))
+
+
+class DirectionEncoder(GaussianEncoder):
+    """q(z | x) = PowerSpherical(loc(x), concentration(x)): a `GaussianEncoder` of codes of length 1."""
+
+    def mean(self, x: Tensor) -> Tensor:
+        """(rows, L) mean direction of q(z | x), from (rows, D)."""
+        return functional.normalize(super().mean(x), dim=-1)
+
+    def forward(self, x: Tensor) -> Any:
+        """Distribution of z, batch (rows,) and event (L,), from (rows, D)."""
+        h = self.trunk(x)
+        log_variance = self.log_variance(h).mean(-1).clamp(-10, 10)  # of z about its mean direction, where it is small
+        return PowerSpherical(functional.normalize(self.loc(h), dim=-1), 2 * (-log_variance).exp())
 
 
 class StackedGaussianEncoder(nn.Module):
@@ -132,7 +148,7 @@ class StackedGaussianEncoder(nn.Module):
     def forward(self, x: Tensor, cluster: Tensor) -> Any:
         """Distribution of z, batch (K, rows) or (rows,) as `cluster` has it and event (L,), from (rows, D)."""
         loc, log_variance = of_cluster(self.network(x), cluster).chunk(2, -1)
-        return dist.Normal(loc, bounded_scale(log_variance)).to_event(1)
+        return DiagonalNormal(loc, bounded_scale(log_variance))
 
 
 def bounded_scale(log_variance: Tensor) -> Tensor:

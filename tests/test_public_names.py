@@ -10,11 +10,19 @@ import torch
 from stories import CASES, Case
 
 import probclust as pc
-from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
+from probclust.models import DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 
 OURS = [
     Case("gmm", lambda: GaussianMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),
     Case("vade", lambda: VaDE(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
+    Case("vade-manhattan", lambda: VaDE(4, 3, 2, hidden=(8,), prior="manhattan"), lambda n: torch.rand(n, 4)),
+    Case("vade-cosine", lambda: VaDE(4, 3, 2, hidden=(8,), prior="cosine"), lambda n: torch.rand(n, 4)),
+    Case("dissimilarity-mixture", lambda: DissimilarityMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),
+    Case(
+        "cosine-mixture",
+        lambda: DissimilarityMixture(4, 3, "cosine"),
+        lambda n: torch.nn.functional.normalize(torch.randn(n, 4), dim=1),
+    ),
     Case("mixture-of-vaes", lambda: MixtureOfVAEs(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
 ]
 ALL = [*CASES, *OURS]

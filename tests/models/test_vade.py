@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.nn.functional import softplus
 
 import probclust as pc
+from probclust.dissimilarities import Custom, Manhattan
 from probclust.joint import Joint, trace_joint
 from probclust.likelihoods import Gaussian
 from probclust.models import VaDE
@@ -135,3 +136,60 @@ def test_the_architecture_is_the_papers():
         (500, 784), (500, 500), (2000, 500), (10, 2000), (10, 2000),  # encoder: trunk, mean, log variance
         (2000, 10), (500, 2000), (500, 500), (784, 500),
     ]  # fmt: skip
+
+
+# Other priors
+
+PRIORS = ["mahalanobis", "squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski", "cosine"]
+
+
+@pytest.mark.parametrize("latents", ["mean", "draw"])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_log_joint_by_hand_under_any_prior(prior, latents):
+    """log p(z | k) = -alpha V(z, theta_k) - log beta_k, with log beta_k from draws of no matter which z."""
+    story, x = VaDE(6, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(5, 6)
+    story.logits.data.normal_()
+    joint = trace_joint(story.model, story.guide, x, latents=latents)
+    z, q, part = joint.guide["z"].value, story.encoder(x), story.dissimilarity
+    log_p_z = part.density(torch.arange(3)[:, None]).log_prob(z).T
+    expected = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6))[:, None] - q.log_prob(z)[:, None]
+    torch.testing.assert_close(joint.table, expected + log_p_z + story.logits.log_softmax(0))
+    if not (prior == "cosine" and latents == "mean"):  # which lies inside the sphere
+        shift = log_p_z + part.alpha * part(z)
+        torch.testing.assert_close(shift, shift[:1].expand(5, 3))
+
+
+@pytest.mark.parametrize("prior", ["mahalanobis", "manhattan", "cosine"])
+def test_bounds_are_in_order_under_any_prior(prior):
+    story, x = VaDE(4, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(20, 4)
+    elbo = pc.elbo(story, x, particles=100).mean()
+    bounds = [pc.log_likelihood(story, x, particles=n).mean() for n in (10, 500)]
+    assert elbo < bounds[0] < bounds[1]
+
+
+@pytest.mark.parametrize("prior", ["gaussian", *PRIORS])
+def test_a_fit_finds_separated_clusters_under_any_prior(prior):
+    torch.set_default_dtype(torch.float32)
+    y = torch.arange(240) % 3
+    x = (torch.eye(3, 6)[y] + 0.1 * torch.randn(240, 6)).float()
+    story = VaDE(6, 3, latent_dim=3, hidden=(16,), prior=prior, likelihood=Gaussian(6, scale=0.1))
+    pc.fit(story, x, recipe={"pretrain_epochs": 5, "fit_epochs": 40, "epochs": 5})
+    assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.97
+    k = pc.predict(story, x[:1]).item()
+    draws = pc.sample(story, 200, cluster=k, seed=0)
+    assert (pc.predict(story, draws["x"]) == k).float().mean() > 0.8
+    if prior == "cosine":
+        torch.testing.assert_close(draws["z"].norm(dim=1), torch.ones(200))
+
+
+def test_the_gaussian_prior_keeps_its_parameters_and_parts_are_taken():
+    names = list(VaDE(6, 3, latent_dim=2, hidden=(8,)).state_dict())
+    assert [n for n in names if "." not in n] == ["logits", "prior_loc", "raw_prior_scale"]
+    assert not any("dissimilarity" in name for name in names)
+    story = VaDE(6, 3, latent_dim=2, hidden=(8,), prior=Manhattan(2, 3))
+    assert story.is_density
+    assert not VaDE(6, 3, latent_dim=2, hidden=(8,), prior=Custom(lambda a, b: a - b, 2, 3)).is_density
+    with pytest.raises(ValueError, match="must be built for n_features=2 and n_clusters=3"):
+        VaDE(6, 3, latent_dim=2, hidden=(8,), prior=Manhattan(6, 3))
+    with pytest.raises(ValueError, match="must be one of"):
+        VaDE(6, 3, latent_dim=2, prior="student")

@@ -1,0 +1,109 @@
+"""The dissimilarity mixture (DMM): a mixture whose clusters have the shapes of a dissimilarity.
+
+Generative story, for each row:
+
+    cluster ~ Categorical(a)
+    x | cluster = k ~ p(x | k) = exp(-alpha V(x, theta_k)) / beta_k
+
+with V a norm of x - theta_k, its square, a Mahalanobis distance, a cosine, or a function of the user's. There are no
+local latents, so the log joint of row x and cluster k is exact,
+
+    log a_k - alpha V(x, theta_k) - log beta_k.
+
+Its softmax over k is the paper's responsibility, equation 5; its argmax the paper's assignment, equation 15.
+
+Unlike the paper, which learns the biases b = log(a_k / beta_k) of equation 10 as one, the normaliser beta_k is known
+in closed form: the mixture is a density, with a likelihood and samples. Unlike the paper, which holds alpha fixed and
+minimises V to the soft-assigned parameters (equation 7), the likelihood is maximised, over alpha too.
+
+Source: J. S. Lara, F. A. Gonzalez, "Dissimilarity mixture autoencoder for deep clustering", 2020, equations 3-6 and
+14-15; starts in its section 4.2.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probclust.dissimilarities import Dissimilarity, LearnAlpha, dissimilarity_named
+from probclust.medoids import kmedoids_start
+from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.story import Story
+from probclust.warm_start import kmeans_start
+
+
+class DissimilarityMixture(Story):
+    """A mixture over a dissimilarity.
+
+    Args:
+        n_features: D, columns of x.
+        n_clusters: K.
+        dissimilarity: "squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski" (p = 3), "mahalanobis",
+            "cosine" (rows of length 1), or a part of `probclust.dissimilarities`.
+        alpha: inverse temperature of a named dissimilarity, fixed or at the start; None for its own default.
+        learn_alpha: of a named dissimilarity: learn one alpha ("shared", True), one per cluster ("cluster"), or
+            hold it (False, as "mahalanobis" always does: its covariances learn the scale).
+        learn_weights: learn the mixture weights a; else they are uniform.
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> story = DissimilarityMixture(2, n_clusters=3, dissimilarity="manhattan")
+        >>> pc.log_joint(story, torch.randn(5, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_clusters: int,
+        dissimilarity: str | Dissimilarity = "squared_euclidean",
+        alpha: float | None = None,
+        learn_alpha: LearnAlpha = True,
+        learn_weights: bool = True,
+    ) -> None:
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.dissimilarity = dissimilarity_named(dissimilarity, n_features, n_clusters, alpha, learn_alpha)
+        self.is_density = self.dissimilarity.is_density
+        self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
+
+    def model(self, x: Tensor) -> None:
+        """p(cluster) p(x | cluster)."""
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            pyro.sample("x", self.dissimilarity.density(cluster), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Nothing is latent but the cluster."""
+
+    def recipe(self, start: Literal["k-means", "k-medoids"] | None = None, epochs: int | None = None) -> list[Step]:
+        """Clusters by k-means or k-medoids, their centres, then SVI.
+
+        As in the paper, k-medoids serves all but the Euclidean distances and the Mahalanobis distance, unless `start`
+        says otherwise.
+        """
+        start = start or self.dissimilarity.start_by
+        if start not in ("k-means", "k-medoids"):
+            raise ValueError(f"start must be 'k-means', 'k-medoids' or None, got {start!r}")
+        return [
+            kmeans_start() if start == "k-means" else kmedoids_start(self._between_rows),
+            Compute(name="centres", run=self._centres),
+            SVI(epochs=epochs, learning_rate=1e-2),
+        ]
+
+    def _between_rows(self, x: Tensor, centres: Tensor) -> Tensor:
+        extra = self.dissimilarity.theta[1:]  # of Mahalanobis: the identity does, before there are clusters
+        eye = [torch.eye(self.n_features).to(x) for _ in extra]
+        return self.dissimilarity.between(x, centres, *eye)
+
+    @torch.no_grad()
+    def _centres(self, run: Run) -> None:
+        labels = run.memory[START]
+        self.dissimilarity.start(run.x, labels)
+        counts = functional.one_hot(labels, self.n_clusters).sum(0) + 1e-3
+        if self.logits.requires_grad:
+            self.logits.copy_((counts / counts.sum()).log())

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+import probclust as pc
+from probclust.medoids import k_medoids, kmedoids_start
+from probclust.models import GaussianMixture
+from probclust.recipe import START, Run
+
+
+def manhattan(x, centres):
+    return (x - centres).abs().sum(-1)
+
+
+def blobs(n=40):
+    centres = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]])
+    return centres[torch.arange(n) % 3] + torch.randn(n, 2)
+
+
+def test_separated_clusters_get_the_best_medoids_of_all():
+    distances = torch.cdist(x := blobs(), x, p=1)
+    best = min(combinations(range(40), 3), key=lambda rows: distances[:, rows].amin(1).sum().item())
+    assert sorted(k_medoids(distances, 3).tolist()) == list(best)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 3, 6])
+def test_rows_that_are_alike_empty_no_cluster(n_clusters):
+    medoids = k_medoids(torch.zeros(6, 6), n_clusters)
+    assert sorted(set(medoids.tolist())) == sorted(medoids.tolist())
+
+
+@pytest.mark.parametrize("max_rows", [15, 2000])
+def test_the_start_finds_the_clusters_from_some_of_the_rows(max_rows):
+    run = Run(GaussianMixture(2, 3), blobs(), None, seed=0)
+    kmedoids_start(manhattan, max_rows).run(run)
+    assert pc.metrics.accuracy(np.arange(40) % 3, run.memory[START]) == 1
+
+
+def test_the_start_takes_the_order_of_known_clusters():
+    y = torch.full((40,), -1)
+    y[:3] = torch.tensor([2, 0, 1])
+    run = Run(GaussianMixture(2, 3), blobs(), y, seed=0)
+    kmedoids_start(manhattan).run(run)
+    assert run.memory[START][:3].tolist() == [2, 0, 1]
