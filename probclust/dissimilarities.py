@@ -5,8 +5,7 @@ Each turns clusters into distributions with
     log p(x | cluster = k) = -alpha_k V(x, theta_k) - log beta_k,
 
 beta_k being the integral of exp(-alpha_k V(x, theta_k)) over x, in closed form. So mixtures over different
-dissimilarities can be compared by likelihood, and drawn from. For norms, alpha V(x, theta_k) ~ Gamma(D, 1); for
-squared ones, Gamma(D / 2, 1).
+dissimilarities can be compared by likelihood, and drawn from.
 
 Source: J. S. Lara, F. A. Gonzalez, "Dissimilarity mixture autoencoder for deep clustering", 2020, equations 3 and 14.
 The paper leaves beta_k open, and learns its product with the weights instead.
@@ -46,7 +45,7 @@ class Dissimilarity(Part):
     Attributes:
         is_density: whether `density` has its normaliser.
         on_sphere: whether rows must have length 1, and densities are with respect to the sphere's surface measure.
-        shape: of the Gamma distribution of alpha V(x, theta_k) under cluster k.
+        degree: V grows by c to this power where x - theta_k does by c; so alpha V(x, theta_k) ~ Gamma(D / degree, 1).
         start_by: the start that the paper uses for it.
         unit: (D,) spread of the columns of the rows that it was started from; centres are kept in it, so that Adam's
             steps have the size of the data.
@@ -54,6 +53,7 @@ class Dissimilarity(Part):
 
     is_density: ClassVar[bool] = True
     on_sphere: ClassVar[bool] = False
+    degree: ClassVar[int] = 1
     start_by: ClassVar[Literal["k-means", "k-medoids"]] = "k-medoids"
     unit: Tensor
 
@@ -64,7 +64,6 @@ class Dissimilarity(Part):
         if learn_alpha not in (True, False, "shared", "cluster"):
             raise ValueError(f"learn_alpha must be True, False, 'shared' or 'cluster', got {learn_alpha!r}")
         self.n_features, self.n_clusters = n_features, n_clusters
-        self.shape = float(n_features)
         self.raw_loc = nn.Parameter(torch.randn(n_clusters, n_features))
         n_alphas = n_clusters if learn_alpha == "cluster" else 1
         self.log_alpha = nn.Parameter(torch.full((n_alphas,), math.log(alpha)), requires_grad=bool(learn_alpha))
@@ -121,7 +120,7 @@ class Dissimilarity(Part):
 
     def alpha_of(self, mean: Tensor) -> Tensor:
         """The most likely alpha where the dissimilarities have this mean."""
-        return self.shape / mean.clamp(min=1e-30)
+        return self.n_features / self.degree / mean.clamp(min=1e-30)
 
 
 def _spread(x: Tensor) -> Tensor:
@@ -131,29 +130,10 @@ def _spread(x: Tensor) -> Tensor:
     return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
-class Minkowski(Dissimilarity):
-    """V(x, m) = ||x - m||_p, equation 14 of the paper; beta = D! vol(B_p) / alpha^D.
+class Norm(Dissimilarity):
+    """V(x, m) = ||x - m||_p, equation 14 of the paper; beta = D! vol(B_p) / alpha^D, with B_p the unit ball."""
 
-    Args:
-        n_features: see `Dissimilarity`.
-        n_clusters: see `Dissimilarity`.
-        p: at least 1, `math.inf` included.
-        alpha: see `Dissimilarity`.
-        learn_alpha: see `Dissimilarity`.
-    """
-
-    def __init__(
-        self,
-        n_features: int,
-        n_clusters: int,
-        p: float = 3.0,
-        alpha: float = 1.0,
-        learn_alpha: LearnAlpha = True,
-    ) -> None:
-        super().__init__(n_features, n_clusters, alpha, learn_alpha)
-        if not p >= 1:
-            raise ValueError(f"p must be at least 1 (below, there is no norm), got {p!r}")
-        self.p = float(p)
+    p: float
 
     def between(self, x: Tensor, *theta: Tensor) -> Tensor:
         """||x - m||_p."""
@@ -164,41 +144,54 @@ class Minkowski(Dissimilarity):
         return NormExponential(self.loc[cluster], self.alpha[cluster], self.p)
 
 
-class Manhattan(Minkowski):
+class Manhattan(Norm):
     """V(x, m) = sum_d |x_d - m_d|: independent Laplace columns; beta = (2 / alpha)^D."""
 
-    def __init__(self, n_features: int, n_clusters: int, alpha: float = 1.0, learn_alpha: LearnAlpha = True) -> None:
-        super().__init__(n_features, n_clusters, 1.0, alpha, learn_alpha)
+    p = 1.0
 
     def centre(self, rows: Tensor) -> Tensor:
         """The median of each column."""
-        return rows.quantile(0.5, 0)
+        return rows.median(0).values
 
 
-class Euclidean(Minkowski):
+class Euclidean(Norm):
     """V(x, m) = sqrt(sum_d (x_d - m_d)^2), not squared: a peak at the centre, and heavier tails than a Gaussian's."""
 
+    p = 2.0
     start_by = "k-means"
 
-    def __init__(self, n_features: int, n_clusters: int, alpha: float = 1.0, learn_alpha: LearnAlpha = True) -> None:
-        super().__init__(n_features, n_clusters, 2.0, alpha, learn_alpha)
 
-
-class Chebyshev(Minkowski):
+class Chebyshev(Norm):
     """V(x, m) = max_d |x_d - m_d|; beta = D! (2 / alpha)^D."""
 
-    def __init__(self, n_features: int, n_clusters: int, alpha: float = 1.0, learn_alpha: LearnAlpha = True) -> None:
-        super().__init__(n_features, n_clusters, math.inf, alpha, learn_alpha)
+    p = math.inf
+
+
+class Minkowski(Norm):
+    """V(x, m) = ||x - m||_p for any p.
+
+    Args:
+        n_features: see `Dissimilarity`.
+        n_clusters: see `Dissimilarity`.
+        p: at least 1, `math.inf` included.
+        alpha: see `Dissimilarity`.
+        learn_alpha: see `Dissimilarity`.
+    """
+
+    def __init__(
+        self, n_features: int, n_clusters: int, p: float = 3.0, alpha: float = 1.0, learn_alpha: LearnAlpha = True
+    ) -> None:
+        super().__init__(n_features, n_clusters, alpha, learn_alpha)
+        if not p >= 1:
+            raise ValueError(f"p must be at least 1 (below, there is no norm), got {p!r}")
+        self.p = float(p)
 
 
 class SquaredEuclidean(Dissimilarity):
     """V(x, m) = sum_d (x_d - m_d)^2: a spherical Gaussian of variance 1 / (2 alpha)."""
 
+    degree = 2
     start_by = "k-means"
-
-    def __init__(self, n_features: int, n_clusters: int, alpha: float = 1.0, learn_alpha: LearnAlpha = True) -> None:
-        super().__init__(n_features, n_clusters, alpha, learn_alpha)
-        self.shape = n_features / 2
 
     def between(self, x: Tensor, *theta: Tensor) -> Tensor:
         """||x - m||^2."""
@@ -222,13 +215,14 @@ class Mahalanobis(Dissimilarity):
         floor: lower bound of the diagonal of L, in units of the column's spread.
     """
 
+    degree = 2
     start_by = "k-means"
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float = 0.5, floor: float = 1e-2) -> None:
         super().__init__(n_features, n_clusters, alpha, learn_alpha=False)
         if not floor > 0:
             raise ValueError(f"floor must be positive, got {floor!r}")
-        self.shape, self.floor = n_features / 2, floor
+        self.floor = floor
         self.raw_diagonal = nn.Parameter(torch.full((n_clusters, n_features), 0.5))
         self.lower = nn.Parameter(torch.zeros(n_clusters, n_features, n_features))
 

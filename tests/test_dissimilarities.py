@@ -62,18 +62,18 @@ def space(request):
 # Normalisers
 
 
-def polar_grid(made, n_radii=1500, n_angles=720):
+def polar_grid(made, n_radii=1000, n_angles=360):
     """Mass, radius and angle about the centre of each cell of a polar grid, for both clusters in 2 dimensions.
 
     Angles are midpoints, so that no kink of a norm falls between: an even number of them meets each on a border.
     """
-    radius = (torch.arange(n_radii) + 0.5) * 50 / n_radii
+    radius = (torch.arange(n_radii) + 0.5) * 30 / n_radii
     angle = (torch.arange(n_angles) + 0.5) * 2 * math.pi / n_angles
     steps = radius[:, None, None] * torch.stack([angle.cos(), angle.sin()], -1)
     with torch.no_grad():
         x = made.loc[:, None, None] + steps
         density = torch.stack([made.density(torch.tensor(k)).log_prob(x[k]).exp() for k in range(2)])
-    return density * radius[:, None] * (50 / n_radii) * (2 * math.pi / n_angles), radius, angle
+    return density * radius[:, None] * (30 / n_radii) * (2 * math.pi / n_angles), radius, angle
 
 
 def mass_in_1d(made):
@@ -169,12 +169,12 @@ def draws(made, k, n):
 def test_alpha_v_of_draws_is_gamma(space, k):
     made = part(space, 5)
     v = made(draws(made, k, 5000))[:, k] * made.alpha[k]
-    assert stats.kstest(v.detach().numpy(), stats.gamma(made.shape).cdf).pvalue > MIN_P
+    assert stats.kstest(v.detach().numpy(), stats.gamma(5 / made.degree).cdf).pvalue > MIN_P
 
 
 def chi_square(made, x, k, n_sectors=20):
     """The p-value of 20 sectors times 3 rings about the centre, in 2 dimensions."""
-    mass, radius, angle = polar_grid(made, n_radii=1500)
+    mass, radius, angle = polar_grid(made)
     rings = torch.searchsorted(mass[k].sum(1).cumsum(0), torch.tensor([1 / 3, 2 / 3]))
     borders = radius[rings]
     sector = (angle / (2 * math.pi) * n_sectors).long()
@@ -182,7 +182,7 @@ def chi_square(made, x, k, n_sectors=20):
     expected = torch.zeros(3 * n_sectors).index_add(0, cells.flatten(), mass[k].flatten())
     away = x - made.loc[k].detach()
     place = torch.atan2(away[:, 1], away[:, 0]) % (2 * math.pi) / (2 * math.pi) * n_sectors
-    ring = torch.bucketize(away.norm(dim=1), borders + 25 / 1500)  # cells end half a step beyond their midpoints
+    ring = torch.bucketize(away.norm(dim=1), borders + 15 / 1000)  # cells end half a step beyond their midpoints
     observed = torch.bincount(ring * n_sectors + place.long().clamp(max=n_sectors - 1), minlength=3 * n_sectors)
     expected = expected / expected.sum() * len(x)
     return stats.chisquare(observed.numpy(), expected.numpy()).pvalue
