@@ -27,14 +27,13 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
+from probclust.recipe import SVI, Batch, Compute, Run, Step, Train
 from probclust.story import Story
-from probclust.warm_start import directions, kmeans_start, neighbour_pretraining
+from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
 
 
 class MixtureOfVAEs(Story):
@@ -108,9 +107,7 @@ class MixtureOfVAEs(Story):
 
     def _experts_loss(self, batch: Batch) -> Tensor:
         """Minus the ELBO of each VAE on rows of its own starting cluster, mean over rows: no other pair is computed."""
-        belongs = functional.one_hot(batch.run.memory[START], self.n_clusters).T.float() + 1e-12
-        own = torch.multinomial(belongs, max(1, len(batch.index) // 4), replacement=True)
-        x = batch.run.x[own]  # (K, rows, D)
+        x = own_rows(batch)
         q = self.encoders(x, self.every_cluster)
         z = q.rsample()
         prior = DiagonalNormal(torch.zeros_like(z), z.new_ones(1))

@@ -18,6 +18,9 @@ from probclust.recipe import START, Batch, Compute, Run, Step, Train
 NEIGHBOURS = "neighbours"
 """Name in `run.memory` of the (rows, n_neighbours) graph."""
 
+MEMBERS, SIZES = "members", "sizes"
+"""Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
+
 KMEANS = "k-means"
 """Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
 
@@ -119,6 +122,22 @@ def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: in
 def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """`encode` followed by scaling each code to length 1: what `neighbour_pretraining` compares."""
     return lambda x: functional.normalize(encode(x), dim=1)
+
+
+def own_rows(batch: Batch) -> Tensor:
+    """(K, rows, n_features) rows for each cluster's expert, drawn with replacement from its own starting cluster.
+
+    Each gets a quarter of the batch's number of rows, so that K experts cost little more than a few on all rows. An
+    expert whose cluster is empty gets a row of another.
+    """
+    memory, n_clusters = batch.run.memory, batch.run.story.n_clusters
+    if MEMBERS not in memory:
+        memory[MEMBERS] = memory[START].argsort(stable=True)
+        memory[SIZES] = memory[START].bincount(minlength=n_clusters)
+    sizes = memory[SIZES][:, None]
+    share = torch.rand(n_clusters, max(1, len(batch.index) // 4), device=sizes.device)
+    place = sizes.cumsum(0) - sizes + (share * sizes).long()
+    return batch.run.x[memory[MEMBERS][place.clamp(max=len(batch.run.x) - 1)]]
 
 
 @torch.no_grad()

@@ -1,0 +1,78 @@
+"""Warm starts: neighbours, k-means labels and their vote, rows for each expert."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch.nn import functional
+
+import probclust as pc
+from probclust.networks import Autoencoder
+from probclust.recipe import START, Batch, Run
+from probclust.warm_start import KMEANS, NEIGHBOURS, in_known_order, kmeans_start, neighbour_pretraining, own_rows
+
+
+def run_of(x, n_clusters=3, y=None):
+    return Run(pc.models.GaussianMixture(x.shape[1], n_clusters), x, y, seed=0)
+
+
+def test_neighbours_are_the_nearest_rows_but_not_the_row_itself():
+    x = torch.randn(40, 3)
+    network = Autoencoder(3, (4,), 2)
+    find, _ = neighbour_pretraining(network.encoder, network.decoder, [network], n_neighbours=5)
+    run = run_of(x)
+    find.run(run)
+    distance = torch.cdist(x, x).fill_diagonal_(torch.inf)
+    expected = distance.topk(5, largest=False).indices.sort().values
+    assert torch.equal(run.memory[NEIGHBOURS].sort().values, expected)
+
+
+@torch.no_grad()
+def test_the_contrastive_loss_is_its_formula():
+    x = torch.randn(12, 3)
+    network = Autoencoder(3, (4,), 2)
+    find, train = neighbour_pretraining(
+        network.encoder, network.decoder, [network], n_neighbours=1, temperature=0.3, reconstruction=0.7
+    )
+    run = run_of(x)
+    find.run(run)
+    index = torch.tensor([3, 1, 8, 5])
+    here = [functional.normalize(network.encoder(x[i]), dim=0) for i in index]
+    there = [functional.normalize(network.encoder(x[run.memory[NEIGHBOURS][i, 0]]), dim=0) for i in index]
+    scores = torch.tensor([[float(a @ b) / 0.3 for b in there] for a in here])
+    contrast = -(scores.log_softmax(1).diag() + scores.log_softmax(0).diag()).mean() / 2
+    missed = (network.decoder(network.encoder(x[index])) - x[index]).square().sum(1).mean()
+    expected = contrast + 0.7 * missed / (x - x.mean(0)).square().sum(1).mean()
+    torch.testing.assert_close(train.loss(Batch(x[index], index, run)), expected)
+
+
+def test_the_start_is_k_means_and_the_vote_mends_a_lonely_row():
+    x = torch.cat([torch.randn(20, 2) - 6, torch.randn(20, 2) + 6])
+    run = run_of(x, n_clusters=2)
+    kmeans_start().run(run)
+    expected = KMeans(2, n_init=20, random_state=0).fit_predict(x.numpy())
+    assert run.memory[START].tolist() == run.memory[KMEANS].tolist() == expected.tolist()
+    run.memory[NEIGHBOURS] = torch.arange(20, 23).repeat(40, 1)  # every row's neighbours lie in the second half
+    kmeans_start().run(run)
+    assert (run.memory[START] == expected[20]).all()
+    assert run.memory[KMEANS].tolist() == expected.tolist()
+
+
+def test_known_rows_name_the_starting_clusters():
+    y = torch.full((9,), -1)
+    y[[0, 3, 6]] = torch.tensor([2, 0, 1])
+    labels = np.repeat([0, 1, 2], 3)
+    order = in_known_order(labels, run_of(torch.randn(9, 2), y=y))
+    assert order.tolist() == [1, 2, 0]  # cluster 0 is the start's 1, and so on
+    assert np.argsort(order)[labels].tolist() == [2] * 3 + [0] * 3 + [1] * 3
+
+
+def test_each_expert_draws_all_of_its_own_rows_and_no_other():
+    run = run_of(torch.arange(60.0)[:, None].repeat(1, 2), n_clusters=4)
+    labels = torch.randint(0, 3, (60,))  # cluster 3 is empty
+    run.memory[START] = labels
+    drawn = torch.cat([own_rows(Batch(run.x[:40], torch.arange(40), run)) for _ in range(60)], 1)[..., 0].long()
+    assert drawn.shape == (4, 600)
+    for k in range(3):
+        assert set(drawn[k].tolist()) == set(torch.where(labels == k)[0].tolist())  # misses a row with p < 1e-10
