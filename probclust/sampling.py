@@ -39,7 +39,7 @@ def sample(
     """Draw rows from the generative story.
 
     Args:
-        story: any story that is not conditional.
+        story: any story that is not conditional, or has a `generative` of its own.
         n: rows to draw.
         cluster: None to draw the cluster too, k to draw from k only, or one cluster for each row.
         seed: of the draws; None uses and moves on the caller's random state.
@@ -56,11 +56,6 @@ def sample(
     n = positive("n", n)
     if not isinstance(story, Story):
         raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
-    if story.conditional:
-        raise ValueError(
-            f"{type(story).__name__} conditions on x (conditional = True), so it has no distribution of x to sample "
-            "from; use pc.reconstruct(story, x)"
-        )
     wanted = _clusters(story, n, cluster)
     with evaluating(story, seed):
         if min_posterior is None:
@@ -90,7 +85,7 @@ def _generate(story: Story, n: int, wanted: Tensor | None) -> Samples:
     empty = torch.zeros(n, story.n_features, dtype=story.dtype, device=story.device)
     for part, x in chunks(story, empty):
         values = {**values, **_guided_globals(story, x[:2])}
-        sites = Pass("draw" if wanted is None else wanted[part], values, uncondition=True).run(story.model, x)
+        sites = Pass("draw" if wanted is None else wanted[part], values, uncondition=True).run(story.generative, x)
         parts.append({name: site.value.cpu() for name, site in sites.items() if site.local and _is_row(site)})
     return Samples({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
 

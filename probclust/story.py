@@ -70,6 +70,18 @@ class Story(Part):
         """The approximate posterior q(latents | x), and q(cluster | x) or q(z | x, cluster) where wanted."""
         raise NotImplementedError(f"{type(self).__name__} must define guide(self, x)")
 
+    def generative(self, x: Tensor) -> Any:
+        """What `pc.sample` draws from, given a placeholder of as many rows: `model`, unless that conditions on `x`.
+
+        A conditional story may define another here, with the sites "cluster" and the observed ones.
+        """
+        if self.conditional:
+            raise ValueError(
+                f"{type(self).__name__} conditions on x (conditional = True), so it has no distribution of x to "
+                "sample from; use pc.reconstruct(story, x)"
+            )
+        return self.model(x)
+
     def recipe(self) -> Sequence[Step] | None:
         """The training steps that the story's paper uses, warm start first; None for plain SVI."""
         return None

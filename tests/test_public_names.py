@@ -10,7 +10,7 @@ import torch
 from stories import CASES, Case
 
 import probclust as pc
-from probclust.models import DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
+from probclust.models import DAMIC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 
 OURS = [
     Case("gmm", lambda: GaussianMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),
@@ -23,6 +23,8 @@ OURS = [
         lambda: DissimilarityMixture(4, 3, "cosine"),
         lambda n: torch.nn.functional.normalize(torch.randn(n, 4), dim=1),
     ),
+    Case("damic", lambda: DAMIC(4, 3, 2, hidden=(8,), gate_hidden=(8,)), lambda n: torch.rand(n, 4)),
+    Case("damic-ungated", lambda: DAMIC(4, 3, 2, hidden=(8,), gate=False), lambda n: torch.rand(n, 4)),
     Case("mixture-of-vaes", lambda: MixtureOfVAEs(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
 ]
 ALL = [*CASES, *OURS]
@@ -85,6 +87,8 @@ def test_scores(fitted):
 
 def test_samples(fitted):
     case, story, x, _ = fitted
+    if isinstance(story, DAMIC):
+        story.fit_codes(x)  # its recipe would have
     draws = pc.sample(story, 6, cluster=1, seed=0)
     assert draws["cluster"].tolist() == [1] * 6
     assert sum(draws[name].shape[1] for name in case.observed) == story.n_features
@@ -105,6 +109,10 @@ def test_save_and_load(fitted, tmp_path):
 
 def test_compare(fitted):
     _, story, x, _ = fitted
+    if story.conditional:
+        with pytest.warns(pc.ComparisonWarning, match="has no likelihood: it conditions on x"):
+            assert pc.compare({"one": story}, x)["log_likelihood"].isna().all()
+        return
     table = pc.compare({"one": story, "same": story}, x, y=torch.arange(40) % 3, particles=2)
     assert table.index.tolist() == ["one", "same"]
     assert (table["difference"] == 0).all()

@@ -182,6 +182,19 @@ def test_what_cannot_be_sampled_says_so():
         pc.sample(Poissons, 5)
 
 
+def test_a_conditional_story_draws_from_its_own_generative_model():
+    class Gated(Poissons):
+        conditional = True
+
+        def generative(self, x):
+            return self.model(x)
+
+    story = Gated(4, 3)
+    plain = Poissons(4, 3)
+    plain.load_state_dict(story.state_dict())
+    assert torch.equal(pc.sample(story, 5, cluster=2, seed=0)["x"], pc.sample(plain, 5, cluster=2, seed=0)["x"])
+
+
 def test_min_posterior_keeps_the_sure_draws_and_counts_the_others():
     story = GaussianMixture(2, 3, "diag")  # overlapping
     draws = pc.sample(story, 300, cluster=[0, 1, 2] * 100, seed=0, min_posterior=0.6)

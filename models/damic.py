@@ -1,0 +1,223 @@
+"""DAMIC, deep autoencoder mixture clustering: a gate chooses one of K autoencoders, the experts.
+
+Generative story, for each row, given the row itself (`conditional`: no density of x):
+
+    h = embedding(x)
+    cluster | h ~ Categorical(softmax(gate(h)))                                    equation 1
+    x | cluster = k ~ Normal(f_k(x), I),    f_k(x) = decoder_k(encoder_k(x))
+
+so that the log joint of row x and cluster k is
+
+    log p(k | x) - 1/2 ||x - f_k(x)||^2 - D/2 log(2 pi).
+
+Minus its logsumexp over k is the paper's loss, equation 3, plus the constant D/2 log(2 pi): the exact objective. Its
+softmax over k is the soft assignment, equation 5, which weights the gradients, equation 4: `pc.responsibilities`, and
+`pc.predict` takes the largest. `assign` has the paper's own two rules: the gate alone, equation 2, and the least
+reconstruction error, equation 6. `pc.embed` gives h(x), the paper's embedding (figure 2).
+
+Without the gate (`gate=False`) the hard objective is equation 7, a k-DAE, plus constants; then `pc.predict` is
+equation 6, and with constant f_k all of it is k-means.
+
+Samples: the story has no p(x), but each expert's decoder turns codes into rows. `fit_codes`, the recipe's last step,
+fits a Gaussian to the codes that each expert gives its own rows; `pc.sample` draws from those (Unlike the paper,
+which draws no samples).
+
+Source: S. E. Chazan, S. Gannot, J. Goldberger, "Deep clustering based on a mixture of autoencoders", 2019, equations
+1-7 and table 1; architecture in its section 3.4. Unlike the paper, codes, h(x) and outputs are linear, for rows of any
+range (there: ReLU, ReLU and sigmoid), and no layer is batch-normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probclust.joint import Pass
+from probclust.likelihoods import Gaussian, Likelihood, likelihood_named
+from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
+from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
+from probclust.rows import admit, chunks, evaluating
+from probclust.scoring import predict
+from probclust.story import Story
+from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
+
+
+class DAMIC(Story):
+    """A gate network and K autoencoders, the autoencoders run as one stacked network.
+
+    Args:
+        n_features: D, columns of x.
+        n_clusters: K.
+        latent_dim: size of each expert's code; None for K, as in the paper.
+        hidden: sizes of each expert's encoder; the decoders mirror them.
+        gate: False for the variant without a gate, equation 7.
+        gate_hidden: sizes of the hidden layers before h(x).
+        embedding_dim: size of h(x); None for K, as in the paper.
+        likelihood: p(x | f_k(x)): None for the paper's Normal(f_k(x), I), "gaussian" for one learned scale,
+            "bernoulli", or an object like those in `probclust.likelihoods`.
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> story = DAMIC(16, n_clusters=3, latent_dim=2, hidden=(8,), gate_hidden=(8,))
+        >>> pc.log_joint(story, torch.rand(5, 16)).shape
+        torch.Size([5, 3])
+    """
+
+    conditional = True
+    uniform: Tensor
+    code_weights: Tensor
+    code_loc: Tensor
+    code_factor: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        n_clusters: int,
+        latent_dim: int | None = None,
+        hidden: Sequence[int] = (1024, 256),
+        gate: bool = True,
+        gate_hidden: Sequence[int] = (512, 512),
+        embedding_dim: int | None = None,
+        likelihood: str | Likelihood | None = None,
+    ) -> None:
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.latent_dim = latent_dim or n_clusters
+        self.has_gate = gate
+        if gate:
+            self.embedding = mlp([n_features, *gate_hidden, embedding_dim or n_clusters])
+            self.gate = nn.Linear(embedding_dim or n_clusters, n_clusters)
+        self.likelihood = likelihood_named(likelihood or Gaussian(n_features, scale=1.0), n_features)
+        self.encoders = StackedMLP(n_clusters, [n_features, *hidden, self.latent_dim])
+        self.decoders = StackedMLP(
+            n_clusters, [self.latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features]
+        )
+        self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
+        self.register_buffer("code_weights", torch.zeros(n_clusters))  # all zero until `fit_codes`
+        self.register_buffer("code_loc", torch.zeros(n_clusters, self.latent_dim))
+        self.register_buffer("code_factor", torch.eye(self.latent_dim).repeat(n_clusters, 1, 1))
+
+    def model(self, x: Tensor) -> None:
+        """p(cluster | x) p(x | cluster, x)."""
+        with pyro.plate("data", x.shape[0]):
+            logits = self.uniform
+            if self.has_gate:
+                h = pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
+                logits = self.gate(h)
+            cluster = pyro.sample("cluster", dist.Categorical(logits=logits))
+            pyro.sample("x", self.likelihood(of_cluster(self.decoders(self.encoders(x)), cluster)), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """The embedding h(x), which is no random variable: a site so that `pc.embed` finds it."""
+        if self.has_gate:
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
+
+    def generative(self, x: Tensor) -> None:
+        """p(cluster) p(z | cluster) p(x | z, cluster), z the code of the cluster's expert: what `pc.sample` draws from.
+
+        Raises:
+            ValueError: `fit_codes` has not run.
+        """
+        if not self.code_weights.any():
+            raise ValueError(
+                "DAMIC conditions on x, and draws rows from a density of its experts' codes, which has not been "
+                "fitted; call story.fit_codes(x) first (the story's own recipe does)"
+            )
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", dist.Categorical(self.code_weights))
+            code = dist.MultivariateNormal(self.code_loc[cluster], scale_tril=self.code_factor[cluster])
+            z = pyro.sample("z", code)
+            pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
+
+    def recipe(
+        self,
+        pretrain_epochs: int = 15,
+        fit_epochs: int = 20,
+        epochs: int = 5,
+        start_hidden: Sequence[int] = (500, 500, 2000),
+        start_dim: int = 10,
+    ) -> list[Step]:
+        """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
+
+        Unlike the paper, whose single autoencoder is pre-trained layer by layer, ours is pre-trained with neighbours.
+
+        Args:
+            pretrain_epochs: of the single autoencoder.
+            fit_epochs: of the supervised start.
+            epochs: of the joint training.
+            start_hidden: sizes of the single autoencoder's hidden layers.
+            start_dim: size of its code.
+        """
+        start = Autoencoder(self.n_features, start_hidden, start_dim)
+
+        def draw_weights(run: Run) -> None:
+            self.redraw()
+            redraw(start)
+
+        gate = Train(name="gate", loss=self._gate_loss, epochs=fit_epochs, batch_size=64)
+        experts = Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, batch_size=64)
+        return [
+            Compute(name="weights", run=draw_weights),
+            *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
+            kmeans_start(directions(start.encoder)),
+            *([gate] if self.has_gate else []),
+            experts,
+            SVI(epochs=epochs, learning_rate=5e-4, batch_size=64, objective="exact" if self.has_gate else "hard"),
+            Compute(name="codes", run=lambda run: self.fit_codes(run.x)),
+        ]
+
+    def assign(self, x: Any, by: Literal["gate", "reconstruction"] = "gate") -> Tensor:
+        """(rows,) clusters by one of the paper's two rules, which `pc.predict` joins.
+
+        Args:
+            x: (rows, n_features).
+            by: "gate" for the largest p(cluster | x), equation 2; "reconstruction" for the expert with the largest
+                p(x | f_k(x)), which is the least squared error where the likelihood is the paper's, equation 6.
+        """
+        if by not in ("gate", "reconstruction"):
+            raise ValueError(f"by must be 'gate' or 'reconstruction', got {by!r}")
+        if by == "gate" and not self.has_gate:
+            raise ValueError("this story was built with gate=False; use by='reconstruction'")
+        rows = admit(self, x)
+        labels = torch.empty(len(rows), dtype=torch.int64)
+        with evaluating(self, 0):
+            for part, batch in chunks(self, rows):
+                site = Pass().run(self.model, batch)["cluster" if by == "gate" else "x"]
+                labels[part] = site.log_prob.argmax(0).cpu()
+        return labels
+
+    @torch.no_grad()
+    def fit_codes(self, x: Any) -> None:
+        """Fit a Gaussian to the codes that each expert gives its own rows, and the clusters' weights, for `pc.sample`.
+
+        Args:
+            x: (rows, n_features).
+        """
+        rows = admit(self, x)
+        labels = predict(self, rows).to(self.device)
+        with evaluating(self, 0):
+            codes = torch.cat([of_cluster(self.encoders(b), labels[part]) for part, b in chunks(self, rows)])
+        belongs = functional.one_hot(labels, self.n_clusters).to(codes)
+        counts = belongs.sum(0)
+        loc = belongs.T @ codes / counts.clamp(min=1)[:, None]
+        centred = codes - loc[labels]
+        covariance = torch.einsum("nk,ni,nj->kij", belongs, centred, centred) / counts.clamp(min=1)[:, None, None]
+        covariance += (1e-5 * codes.var() + 1e-12) * torch.eye(self.latent_dim).to(codes)  # codes may be collinear
+        self.code_weights.copy_(counts / counts.sum())
+        self.code_loc.copy_(loc)
+        self.code_factor.copy_(torch.linalg.cholesky(covariance.double()))
+
+    def _gate_loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of p(cluster | x) to the starting clusters, mean over rows."""
+        return functional.cross_entropy(self.gate(self.embedding(batch.x)), batch.run.memory[START][batch.index])
+
+    def _experts_loss(self, batch: Batch) -> Tensor:
+        """Minus log p(x | f_k(x)) of each expert on rows of its own starting cluster, mean over rows."""
+        x = own_rows(batch)
+        return -self.likelihood(self.decoders(self.encoders(x))).log_prob(x).mean()

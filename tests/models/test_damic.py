@@ -1,0 +1,197 @@
+"""DAMIC against the equations of its paper, against separate autoencoders and against k-means."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+import probclust as pc
+from probclust.models import DAMIC
+from probclust.objectives import Exact, Hard
+
+D, K = 5, 3
+
+
+def perceptron(layers, k, x):
+    """The k-th of the stacked perceptrons, layer by layer."""
+    for number, layer in enumerate(layers):
+        x = (x.relu() if number else x) @ layer.weight[k] + layer.bias[k]
+    return x
+
+
+def expert(story, k, x):
+    """f_k(x), from the k-th expert's weights alone."""
+    return perceptron(story.decoders.layers, k, perceptron(story.encoders.layers, k, x))
+
+
+def log_gate(story, x):
+    """(rows, K) log p(cluster | x), equation 1."""
+    for layer in story.embedding:
+        x = layer(x)
+    return (x @ story.gate.weight.T + story.gate.bias).log_softmax(1)
+
+
+def distances(story, x):
+    """(rows, K) 1/2 ||x - f_k(x)||^2."""
+    return torch.stack([(x - expert(story, k, x)).square().sum(1) / 2 for k in range(story.n_clusters)], 1)
+
+
+def equation_3(story, x):
+    return -(log_gate(story, x).exp() * (-distances(story, x)).exp()).sum(1).log().sum()
+
+
+def small(**settings):
+    return DAMIC(D, K, latent_dim=2, hidden=(7,), gate_hidden=(6,), **settings)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(11, D, dtype=torch.float64)
+
+
+@pytest.fixture
+def story(float64):
+    return small()
+
+
+def test_the_exact_objective_is_equation_3(story, x):
+    constant = len(x) * D / 2 * math.log(2 * math.pi)
+    loss = Exact().loss(story.model, story.guide, x)
+    assert loss == pytest.approx(equation_3(story, x).item() + constant, rel=1e-12)
+
+
+def test_the_log_joint_is_gate_times_stacked_experts_and_its_softmax_equation_5(story, x):
+    expected = log_gate(story, x) - distances(story, x) - D / 2 * math.log(2 * math.pi)
+    torch.testing.assert_close(pc.log_joint(story, x), expected.detach())
+    weights = log_gate(story, x).exp() * (-distances(story, x)).exp()
+    torch.testing.assert_close(pc.responsibilities(story, x), (weights / weights.sum(1, keepdim=True)).detach())
+
+
+def test_gradients_are_weighted_by_equation_5_as_in_equation_4(story, x):
+    weights = pc.responsibilities(story, x)
+    gate = [*story.embedding.parameters(), *story.gate.parameters()]
+    experts = [*story.encoders.parameters(), *story.decoders.parameters()]
+    loss = Exact().differentiable_loss(story.model, story.guide, x)
+    found = torch.autograd.grad(loss, gate + experts)
+    equation_4 = torch.autograd.grad(-(weights * log_gate(story, x)).sum(), gate)
+    of_experts = torch.autograd.grad((weights * distances(story, x)).sum(), experts)
+    for one, other in zip(found, equation_4 + of_experts, strict=True):
+        torch.testing.assert_close(one, other)
+    assert all(gradient.abs().max() > 1e-4 for gradient in found)
+
+
+def test_without_the_gate_the_hard_objective_is_equation_7(float64, x):
+    story = small(gate=False)
+    equation_7 = distances(story, x).min(1).values.sum().item()
+    constant = len(x) * (D / 2 * math.log(2 * math.pi) + math.log(K))
+    assert Hard().loss(story.model, story.guide, x) == pytest.approx(equation_7 + constant, rel=1e-12)
+
+
+def test_with_constant_experts_and_no_gate_it_is_k_means(float64):
+    x = torch.randn(60, D)
+    story = DAMIC(D, K, latent_dim=2, hidden=(), gate=False)
+    means = x[:K].clone()
+    with torch.no_grad():
+        story.decoders.layers[-1].weight.zero_()
+        story.decoders.layers[-1].bias.copy_(means[:, None])
+    kmeans = KMeans(K, init=means.numpy(), n_init=1, max_iter=1)
+    with warnings.catch_warnings(action="ignore"):  # it has not converged
+        kmeans.fit(x.numpy())
+    labels = torch.cdist(x, means).argmin(1)
+    assert torch.equal(pc.predict(story, x), labels)
+    loss = Hard().differentiable_loss(story.model, story.guide, x)
+    (gradient,) = torch.autograd.grad(loss, story.decoders.layers[-1].bias)
+    counts = labels.bincount(minlength=K)[:, None]
+    stepped = means - gradient.squeeze(1) / counts  # Newton's step: the loss is quadratic in the constants
+    torch.testing.assert_close(stepped, torch.as_tensor(kmeans.cluster_centers_))
+
+
+def test_the_paper_assigns_by_the_gate_or_by_the_reconstruction(story, x):
+    with torch.no_grad():
+        story.gate.weight.mul_(20)
+    by_gate, by_error = log_gate(story, x).argmax(1), distances(story, x).argmin(1)
+    assert not torch.equal(by_gate, by_error)
+    assert torch.equal(story.assign(x), by_gate)
+    assert torch.equal(story.assign(x, by="reconstruction"), by_error)
+    ungated = small(gate=False)
+    assert torch.equal(pc.predict(ungated, x), distances(ungated, x).argmin(1))
+    assert torch.equal(pc.predict(ungated, x), ungated.assign(x, "reconstruction"))
+
+
+def test_wrong_rules_of_assignment_are_refused(story, x):
+    with pytest.raises(ValueError, match="by must be 'gate' or 'reconstruction', got 'both'"):
+        story.assign(x, by="both")
+    with pytest.raises(ValueError, match="gate=False; use by='reconstruction'"):
+        small(gate=False).assign(x)
+
+
+def test_it_embeds_and_reconstructs_by_gate_and_experts(story, x):
+    torch.testing.assert_close(pc.embed(story, x), story.embedding(x).detach())
+    labels = pc.predict(story, x).tolist()
+    rebuilt = torch.stack([expert(story, k, row) for k, row in zip(labels, x, strict=True)]).squeeze(1)
+    torch.testing.assert_close(pc.reconstruct(story, x), rebuilt.detach())
+    assert pc.embed(small(gate=False), x).shape == (11, K)  # the centred log joint: there is no h(x)
+
+
+def test_samples_come_from_the_codes_of_each_experts_own_rows(story):
+    x = torch.randn(400, D)
+    with pytest.raises(ValueError, match=r"call story\.fit_codes"):
+        pc.sample(story, 3)
+    story.fit_codes(x)
+    labels = pc.predict(story, x)
+    own = {k: perceptron(story.encoders.layers, k, x[labels == k]).detach() for k in labels.unique().tolist()}
+    k = max(own, key=lambda k: len(own[k]))
+    torch.testing.assert_close(story.code_weights, labels.bincount(minlength=K) / 400)
+    torch.testing.assert_close(story.code_loc[k], own[k].mean(0))
+    covariance = story.code_factor[k] @ story.code_factor[k].T
+    torch.testing.assert_close(covariance, own[k].T.cov(correction=0), rtol=1e-3, atol=1e-5)
+    draws = pc.sample(story, 4000, cluster=k, seed=0)
+    assert draws["cluster"].unique().tolist() == [k]
+    error = (own[k].var(0) / 4000).sqrt()
+    assert ((draws["z"].mean(0) - own[k].mean(0)).abs() < 5 * error).all()  # false alarm below 1e-5
+    noise = draws["x"] - perceptron(story.decoders.layers, k, draws["z"])
+    assert noise.std().item() == pytest.approx(1.0, abs=0.03)  # 20,000 draws: standard error 0.005
+    drawn = pc.sample(story, 4000, seed=1)["cluster"].bincount(minlength=K) / 4000
+    assert (drawn - story.code_weights).abs().max() < 0.04  # five standard errors
+
+
+@pytest.mark.parametrize(("likelihood", "of"), [("gaussian", "scale"), ("bernoulli", None)])
+def test_other_likelihoods_take_the_place_of_the_papers_distance(likelihood, of, x):
+    x, story = x.float().sigmoid(), small(likelihood=likelihood)
+    outputs = expert(story, 1, x)
+    if of:
+        expected = torch.distributions.Normal(outputs, story.likelihood.scale).log_prob(x).sum(1)
+    else:
+        expected = -torch.nn.functional.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(1)
+    torch.testing.assert_close(pc.log_joint(story, x)[:, 1], (log_gate(story, x)[:, 1] + expected).detach())
+
+
+def two_planes(n=300):
+    """Rows on two planes of D dimensions: what an expert with two codes learns to reconstruct."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(n) % 2)
+    planes, centres = rng.standard_normal((2, 2, D)), np.array([[-3.0] * D, [3.0] * D])
+    rows = centres[y] + np.einsum("ni,nij->nj", rng.standard_normal((n, 2)), planes[y])
+    return rows.astype(np.float32), y
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_the_recipe_starts_gate_and_experts_and_fits_the_codes(gate):
+    x, y = two_planes()
+    story = DAMIC(D, 2, hidden=(32,), gate=gate, gate_hidden=(16,))
+    before = distances(story, torch.as_tensor(x)).min(1).values.mean()
+    recipe = {"pretrain_epochs": 3, "fit_epochs": 40, "start_hidden": (16,), "start_dim": 2}
+    record = pc.fit(story, x, recipe=recipe)
+    steps = list(dict.fromkeys(entry["step"] for entry in record.history))
+    assert steps == ["pre-train", *(["gate"] if gate else []), "experts", "svi"]
+    assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.99
+    assert distances(story, torch.as_tensor(x)).min(1).values.mean() < 0.05 * before
+    if gate:
+        assert pc.metrics.accuracy(y, story.assign(x)) > 0.99
+    draws = pc.sample(story, 50, cluster=0, seed=0)
+    assert (pc.predict(story, draws["x"]) == 0).float().mean() > 0.9
