@@ -175,7 +175,7 @@ class _Fit:
         self.keeper.restore_optimizer(self.trainer.optimizer)
         self.bar.start(step.name, epochs)
         snapshot = self._snapshot()
-        while position.epoch < epochs and not _stalled(position.history, step, position.restart):
+        while position.epoch < epochs and not _over(position.history, step, position.restart):
             if time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS:
                 snapshot = self._snapshot()
             try:
@@ -186,27 +186,28 @@ class _Fit:
                 if isinstance(error, Exception):
                     self._explain(snapshot, failed)
                 raise
+            if facts is None:
+                break
             position.history.append(facts)
             position.epoch += 1
             self.keeper.save_when_due(self.trainer.modules, run.memory, self.trainer.optimizer)
             self.bar.advance(facts["loss"])
 
-    def _epoch(self, checked: bool = False) -> dict[str, Any]:
+    def _epoch(self, checked: bool = False) -> dict[str, Any] | None:
         position = self.keeper.position
         seed = derived_seed(self.run_state.seed, position.step, position.epoch)
         started = time.perf_counter()
         facts = {"restart": position.restart, "step": self.trainer.step.name, "epoch": position.epoch}
-        facts |= self.trainer.epoch(position.epoch, seed, checked=checked)
-        return facts | {"seconds": time.perf_counter() - started}
+        outcome = self.trainer.epoch(position.epoch, seed, checked=checked)
+        return outcome and facts | outcome | {"seconds": time.perf_counter() - started}
 
     def _snapshot(self) -> _Snapshot:
-        position = self.keeper.position
-        return _Snapshot(time.perf_counter(), position.epoch, len(position.history), self.trainer.snapshot())
+        position, memory = self.keeper.position, dict(self.run_state.memory)
+        return _Snapshot(time.perf_counter(), position.epoch, len(position.history), self.trainer.snapshot(), memory)
 
     def _back_to(self, snapshot: _Snapshot) -> None:
         position = self.keeper.position
-        self.trainer.restore(snapshot.state)
-        position.epoch = snapshot.epoch
+        self._restore(snapshot)
         del position.history[snapshot.n_history :]
         self.keeper.save(self.trainer.modules, self.run_state.memory, self.trainer.optimizer)
 
@@ -218,8 +219,13 @@ class _Fit:
                 self._epoch(checked=True)
                 position.epoch += 1
         finally:
-            self.trainer.restore(snapshot.state)
-            position.epoch = snapshot.epoch
+            self._restore(snapshot)
+
+    def _restore(self, snapshot: _Snapshot) -> None:
+        self.trainer.restore(snapshot.state)
+        self.keeper.position.epoch = snapshot.epoch
+        self.run_state.memory.clear()
+        self.run_state.memory.update(snapshot.memory)
 
 
 @dataclass(frozen=True)
@@ -228,6 +234,7 @@ class _Snapshot:
     epoch: int
     n_history: int
     state: Any
+    memory: dict[str, Tensor]
 
 
 def derived_seed(*numbers: int) -> int:
@@ -235,17 +242,19 @@ def derived_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _stalled(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bool:
-    """Whether the step's loss has not improved by its tolerance for its patience."""
+def _over(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bool:
+    """Whether the step ended itself, or its loss has not improved by its tolerance for its patience."""
+    own = [entry for entry in history if entry["step"] == step.name and entry["restart"] == restart]
+    if own and own[-1].get("ended"):
+        return True
     if step.patience is None:
         return False
     best, since = math.inf, 0
-    for entry in history:
-        if entry["step"] == step.name and entry["restart"] == restart:
-            if entry["loss"] < best - step.tolerance:
-                best, since = entry["loss"], 0
-            else:
-                since += 1
+    for entry in own:
+        if entry["loss"] < best - step.tolerance:
+            best, since = entry["loss"], 0
+        else:
+            since += 1
     return since >= step.patience
 
 

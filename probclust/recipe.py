@@ -91,6 +91,14 @@ class Train:
     patience: int | None = None
     tolerance: float = 1e-3
 
+    def before(self, run: Run, n_batches: int) -> bool:
+        """Called before each batch with the number of the step's batches so far; True ends the step there.
+
+        A subclass may do here what is due every so often. What it remembers from one call to the next belongs into
+        `run.memory`, by new tensors in place of the old, so that a fit that was stopped goes on from there.
+        """
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class SVI(Train):

@@ -54,8 +54,8 @@ class Trainer:
         self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
         return self.epochs
 
-    def epoch(self, epoch: int, seed: int, *, checked: bool = False) -> dict[str, Any]:
-        """One pass over the rows.
+    def epoch(self, epoch: int, seed: int, *, checked: bool = False) -> dict[str, Any] | None:
+        """One pass over the rows, or the part of it before the step ended.
 
         Args:
             epoch: its number, for the schedule.
@@ -63,7 +63,8 @@ class Trainer:
             checked: look at every loss and gradient, and name the cause of the first that is not finite.
 
         Returns:
-            The loss (mean over the rows), the learning rate, and what the monitor saw.
+            The loss (mean over the rows), the learning rate, what the monitor saw, and "ended" where the step ended
+            itself; None where it did so before any row was seen.
 
         Raises:
             NonFiniteError: the epoch's loss is NaN or infinite.
@@ -72,10 +73,12 @@ class Trainer:
         torch.manual_seed(seed)
         self.modules.train()
         self.loss.monitor = monitor = Monitor()
-        total = torch.zeros((), device=self.device)
+        total, seen, ended = torch.zeros((), device=self.device), 0, False
         order = torch.randperm(n_rows).to(self.device)
         with pyro.validation_enabled(False):
             for number, index in enumerate(order.tensor_split(self.n_batches)):
+                if ended := self.step.before(self.run, epoch * self.n_batches + number):
+                    break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
                 rows = x[index]
@@ -88,10 +91,14 @@ class Trainer:
                     self._check_gradients(epoch, number)
                 self.optimizer.step()
                 total += loss.detach() * len(index)
-        mean = float(total) / n_rows
+                seen += len(index)
+        if not seen:
+            return None
+        mean = float(total) / seen
         if not math.isfinite(mean):
             raise NonFiniteError(f"step '{self.step.name}', epoch {epoch}: the loss is {mean}")
-        return {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary()}
+        facts = {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary()}
+        return facts | {"ended": True} if ended else facts
 
     def snapshot(self) -> Any:
         """A copy of the weights and the optimizer's state, for `restore`."""
