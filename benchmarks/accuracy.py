@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py --table
 
 Every run appends one line to benchmarks/results/accuracy.jsonl (a run that is there is not repeated: remove its line
-when the code behind it has changed), with the accuracy of k-means on x, of the k-means labels that the recipe starts from, of the start,
-and of the fitted story, and its bound on log p(x). `--table` prints the mean and standard deviation over the seeds.
+when the code behind it has changed), with the accuracy of k-means on x, of the k-means labels that the recipe starts
+from, of the start, and of the fitted story, and its bound on log p(x). `--table` prints mean and standard deviation.
 """
 
 from __future__ import annotations
