@@ -22,6 +22,7 @@ in its section 4.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -29,9 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.fitting import fit
 from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
 from probclust.recipe import SVI, Batch, Compute, Run, Step, Train
+from probclust.recorded import fresh
 from probclust.story import Story
 from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
 
@@ -86,21 +90,46 @@ class MixtureOfVAEs(Story):
             cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
             pyro.sample("z", self.encoders(x, cluster))
 
-    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 20, epochs: int = 5) -> list[Step]:
-        """Cluster the codes of an autoencoder pre-trained with neighbours, fit each expert to its cluster, then SVI.
+    def recipe(
+        self,
+        pretraining: Literal["neighbours", "vade"] = "neighbours",
+        pretrain_epochs: int | None = None,
+        fit_epochs: int = 20,
+        epochs: int = 5,
+    ) -> list[Step]:
+        """Cluster the codes of a pre-trained network, fit each expert to its cluster, then SVI.
 
-        Unlike the paper, which pre-trains a VaDE of the same size instead and uses k-means on its embedding.
+        Unlike the paper, the default clusters the codes of an autoencoder pre-trained with neighbours.
+
+        Args:
+            pretraining: "neighbours", or "vade" for the paper's start: k-means on the embedding of a VaDE, itself
+                fitted by its own paper's recipe.
+            pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
+            fit_epochs: epochs of each expert on its own cluster.
+            epochs: epochs of SVI.
         """
-        start = Autoencoder(self.n_features, (500, 500, 2000), self.latent_dim)
+        if pretraining not in ("neighbours", "vade"):
+            raise ValueError(f"pretraining must be 'neighbours' or 'vade', got {pretraining!r}")
+        autoencoder = Autoencoder(self.n_features, (500, 500, 2000), self.latent_dim)
 
         def draw_weights(run: Run) -> None:
             self.redraw()
-            redraw(start)
+            redraw(autoencoder)
 
+        def cluster_vade(run: Run) -> None:
+            vade = VaDE(self.n_features, self.n_clusters, self.latent_dim, likelihood=fresh(self.likelihood))
+            recipe = vade.recipe("autoencoder", pretrain_epochs)
+            fit(vade, run.x.cpu(), seed=run.seed, recipe=recipe, device=str(run.x.device), progress=False)
+            kmeans_start(vade.encoder.mean).run(run)
+
+        start: list[Step] = [Compute(name="start", run=cluster_vade)]
+        if pretraining == "neighbours":
+            encode, decode = autoencoder.encoder, autoencoder.decoder
+            start = neighbour_pretraining(encode, decode, [autoencoder], epochs=pretrain_epochs or 15)
+            start.append(kmeans_start(directions(encode)))
         return [
             Compute(name="weights", run=draw_weights),
-            *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
-            kmeans_start(directions(start.encoder)),
+            *start,
             Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, learning_rate=2e-3, batch_size=64),
             SVI(epochs=epochs, learning_rate=5e-4, batch_size=64),
         ]

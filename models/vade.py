@@ -22,7 +22,7 @@ approach to clustering", IJCAI 2017 (arXiv 1611.05148), equations 1-6 and 16; ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -36,7 +36,15 @@ from probclust.likelihoods import Likelihood, likelihood_named
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import directions, encode_all, inverse_softplus, kmeans_start, neighbour_pretraining
+from probclust.warm_start import (
+    directions,
+    encode_all,
+    gmm_start,
+    inverse_softplus,
+    kmeans_start,
+    neighbour_pretraining,
+    reconstruction_pretraining,
+)
 
 
 class VaDE(Story):
@@ -103,20 +111,37 @@ class VaDE(Story):
         with pyro.plate("data", x.shape[0]):
             pyro.sample("z", self.encoder(x))
 
-    def recipe(self, pretrain_epochs: int = 15, fit_epochs: int = 20, epochs: int = 5) -> list[Step]:
-        """Pre-train with neighbours, start the prior from clusters of the codes, fit to them, then SVI.
+    def recipe(
+        self,
+        pretraining: Literal["neighbours", "autoencoder"] = "neighbours",
+        pretrain_epochs: int | None = None,
+        fit_epochs: int = 20,
+        epochs: int = 5,
+    ) -> list[Step]:
+        """Pre-train, start the prior from clusters of the codes, fit to them, then SVI.
 
-        Unlike the paper, whose pre-training is a stacked autoencoder, and which fits a Gaussian mixture to its codes.
+        Unlike the paper, the default pre-trains with neighbours and starts from k-means on the codes' directions.
+
+        Args:
+            pretraining: "neighbours", or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by
+                layer) and a Gaussian mixture on its codes.
+            pretrain_epochs: epochs of either; None for 15 and 50.
+            fit_epochs: epochs with the starting clusters held.
+            epochs: epochs of SVI.
         """
+        if pretraining not in ("neighbours", "autoencoder"):
+            raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
+        encode, modules = self.encoder.mean, [self.encoder.trunk, self.encoder.loc, self.decoder]
+        start: list[Step]
+        if pretraining == "neighbours":
+            start = neighbour_pretraining(encode, self.decode, modules, epochs=pretrain_epochs or 15)
+            start.append(kmeans_start(directions(encode)))
+        else:
+            start = reconstruction_pretraining(encode, self.decode, modules, epochs=pretrain_epochs or 50)
+            start.append(gmm_start(encode))
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
-            *neighbour_pretraining(
-                self.encoder.mean,
-                self.decode,
-                [self.encoder.trunk, self.encoder.loc, self.decoder],
-                epochs=pretrain_epochs,
-            ),
-            kmeans_start(directions(self.encoder.mean)),
+            *start,
             Compute(name="prior", run=self._set_prior),
             SVI(
                 name="fit to start",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
@@ -92,6 +95,35 @@ def neighbour_pretraining(
     ]
 
 
+def reconstruction_pretraining(
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    modules: Sequence[nn.Module],
+    *,
+    epochs: int = 50,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+) -> list[Step]:
+    """A step that trains a plain autoencoder by its squared error, mean over rows and features.
+
+    Args:
+        encode: (rows, n_features) to (rows, latent_dim) codes.
+        decode: codes to (rows, n_features).
+        modules: whose parameters are trained.
+        epochs: passes over the rows.
+        batch_size: rows per batch.
+        learning_rate: of Adam.
+    """
+
+    def loss(batch: Batch) -> Tensor:
+        return functional.mse_loss(decode(encode(batch.x)), batch.x)
+
+    step = Train(
+        name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, modules=modules
+    )
+    return [step]
+
+
 def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 20) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, by k-means; follow it with `SVI(to_start=True)`.
 
@@ -113,6 +145,29 @@ def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: in
         if NEIGHBOURS in run.memory:
             own = np.eye(n_clusters)[labels]
             labels = (own + own[run.memory[NEIGHBOURS].cpu().numpy()].sum(1)).argmax(1)
+        start = np.argsort(in_known_order(labels, run))[labels]
+        run.memory[START] = torch.as_tensor(start, device=run.x.device)
+
+    return Compute(name="start", run=find)
+
+
+def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Compute:
+    """A step that puts the labels of a diagonal Gaussian mixture on codes into `run.memory[START]`.
+
+    Args:
+        encode: (rows, n_features) to (rows, latent_dim) codes.
+        n_init: starts of EM, each from k-means, of which the likeliest counts.
+    """
+
+    def find(run: Run) -> None:
+        codes = encode_all(encode, run.x).double().cpu().numpy()
+        codes /= codes.std() + 1e-12
+        mixture = SklearnMixture(
+            run.story.n_clusters, covariance_type="diag", n_init=n_init, random_state=run.seed % 2**32, reg_covar=1e-3
+        )
+        with warnings.catch_warnings():  # a mixture short of EM's tolerance is good enough for a start
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            labels = mixture.fit_predict(codes)
         start = np.argsort(in_known_order(labels, run))[labels]
         run.memory[START] = torch.as_tensor(start, device=run.x.device)
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
 import probclust as pc
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
-from probclust.warm_start import KMEANS, NEIGHBOURS, in_known_order, kmeans_start, neighbour_pretraining, own_rows
+from probclust.warm_start import (
+    KMEANS,
+    NEIGHBOURS,
+    gmm_start,
+    in_known_order,
+    kmeans_start,
+    neighbour_pretraining,
+    own_rows,
+    reconstruction_pretraining,
+)
 
 
 def run_of(x, n_clusters=3, y=None):
@@ -76,3 +87,36 @@ def test_each_expert_draws_all_of_its_own_rows_and_no_other():
     assert drawn.shape == (4, 600)
     for k in range(3):
         assert set(drawn[k].tolist()) == set(torch.where(labels == k)[0].tolist())  # misses a row with p < 1e-10
+
+
+def test_the_mixture_start_is_scikit_learns_and_follows_known_rows():
+    x = torch.cat([torch.randn(30, 2) - 5, torch.randn(30, 2) + 5]) * 3
+    y = torch.full((60,), -1)
+    y[[0, 40]] = torch.tensor([1, 0])
+    for known, expected in ((None, None), (y, [1] * 30 + [0] * 30)):
+        run = run_of(x, n_clusters=2, y=known)
+        gmm_start(lambda rows: rows).run(run)
+        reference = GaussianMixture(2, covariance_type="diag", n_init=10, random_state=0, reg_covar=1e-3)
+        labels = expected or reference.fit_predict(x.double().numpy() / x.double().numpy().std()).tolist()
+        assert run.memory[START].tolist() == labels
+
+
+def test_reconstruction_pretraining_minimises_the_squared_error():
+    x = torch.randn(12, 3)
+    network = Autoencoder(3, (4,), 2)
+    (step,) = reconstruction_pretraining(network.encoder, network.decoder, [network])
+    expected = ((network.decoder(network.encoder(x)) - x) ** 2).mean()
+    torch.testing.assert_close(step.loss(Batch(x, torch.arange(12), run_of(x))), expected)
+
+
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+@pytest.mark.parametrize(("story", "pretraining"), [(pc.models.VaDE, "autoencoder"), (pc.models.MixtureOfVAEs, "vade")])
+def test_the_papers_starts_are_there_and_one_seed_gives_one_result(story, pretraining):
+    x = torch.cat([torch.randn(20, 3) - 4, torch.randn(20, 3) + 4])
+    recipe = {"pretraining": pretraining, "pretrain_epochs": 2, "fit_epochs": 2, "epochs": 2}
+    fitted = [story(3, 2, hidden=(8,), latent_dim=2) for _ in range(2)]
+    records = [pc.fit(one, x, seed=3, recipe=recipe) for one in fitted]
+    assert records[0].memory[START].shape == (40,)
+    assert all(torch.equal(*pair) for pair in zip(*(s.state_dict().values() for s in fitted), strict=True))
+    with pytest.raises(ValueError, match="pretraining must be 'neighbours' or"):
+        fitted[0].recipe(pretraining="nonsense")
