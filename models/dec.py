@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.networks import mlp
-from probclust.recipe import START, Batch, Compute, Run, Step, Train
+from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
 from probclust.warm_start import directions, encode_all, kmeans_start, neighbour_pretraining
@@ -97,19 +97,23 @@ class DEC(Story):
         self,
         pretraining: Literal["neighbours", "autoencoder"] = "neighbours",
         pretrain_epochs: int = 15,
+        fit_epochs: int = 3,
         epochs: int = 100,
         interval: int = 30,
         delta: float = 1e-3,
         learning_rate: float = 1e-3,
     ) -> list[Step]:
-        """Pre-train, start the centres by k-means on the codes, then train towards the target.
+        """Pre-train, start the centres by k-means on the codes, fit to that start, then train towards the target.
 
         Unlike the paper, whose pre-training is a stacked denoising autoencoder, the codes are pre-trained with
-        neighbours; "autoencoder" is a plain one, trained whole by the squared error alone.
+        neighbours, which shapes their directions; a short fit to the clusters of the directions then makes them those
+        of the kernel, which measures distances. With pretraining="autoencoder", fit_epochs=0 and some hundred
+        pretrain_epochs it is the paper's way, but for its autoencoder, which is trained whole and without noise.
 
         Args:
             pretraining: "neighbours" or "autoencoder".
             pretrain_epochs: epochs of either.
+            fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
             interval: T, batches from one target to the next.
             delta: share of rows; fewer changes of cluster from one target to the next end the clustering.
@@ -117,17 +121,20 @@ class DEC(Story):
         """
         if pretraining not in ("neighbours", "autoencoder"):
             raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
-        autoencoder = [self.encoder, self.decoder]
-        neighbours = pretraining == "neighbours"
+        modules = [self.encoder, self.decoder]
+        if pretraining == "neighbours":
+            pretrain = neighbour_pretraining(self.encoder, self.decoder, modules, epochs=pretrain_epochs)
+            codes = directions(self.encoder)
+        else:
+            codes = self.encoder
+            pretrain = [Train(name="pre-train", loss=self.squared_error, epochs=pretrain_epochs, modules=modules)]
+        fit = SVI(name="fit to start", epochs=fit_epochs, learning_rate=1e-3, schedule="constant", to_start=True)
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
-            *(
-                neighbour_pretraining(self.encoder, self.decoder, autoencoder, epochs=pretrain_epochs)
-                if neighbours
-                else [Train(name="pre-train", loss=self.squared_error, epochs=pretrain_epochs, modules=autoencoder)]
-            ),
-            kmeans_start(directions(self.encoder) if neighbours else self.encoder),
+            *pretrain,
+            kmeans_start(codes),
             Compute(name="centres", run=self._set_centres),
+            *([fit] if fit_epochs else []),
             SelfTraining(
                 name="clustering",
                 assign=self.assign,

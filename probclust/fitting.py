@@ -282,7 +282,13 @@ def _steps(
     changes = {name: value for name, value in changes.items() if value is not None}
     if epochs is not None:
         positive("epochs", epochs)
-    return [dataclasses.replace(s, **changes) if isinstance(s, SVI) and not s.to_start else s for s in steps]
+    svi = [isinstance(step, SVI) and not step.to_start for step in steps]
+    if changes and not any(svi):
+        raise ValueError(
+            f"{', '.join(changes)} would change the SVI steps, but this recipe has none (its steps: "
+            f"{', '.join(names)}); pass recipe={{...}} with arguments of {type(story).__name__}.recipe instead"
+        )
+    return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
 
 
 def _describe_step(step: Step) -> dict[str, Any]:

@@ -201,6 +201,11 @@ def test_what_a_conditional_story_has_and_has_not():
         assert pc.compare({"dec": story}, x)["log_likelihood"].isna().all()
 
 
+def test_settings_of_svi_are_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="epochs would change the SVI steps, but this recipe has none"):
+        pc.fit(DEC(6, 3, latent_dim=2, hidden=(8,)), blobs()[0], epochs=3)
+
+
 def test_wrong_pretraining_is_refused():
     with pytest.raises(ValueError, match="pretraining must be"):
         pc.fit(DEC(6, 3, latent_dim=2, hidden=(8,)), blobs()[0], recipe={"pretraining": "stacked"})
