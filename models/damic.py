@@ -45,7 +45,7 @@ from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
+from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows, reconstruction_pretraining
 
 
 class DAMIC(Story):
@@ -137,35 +137,49 @@ class DAMIC(Story):
 
     def recipe(
         self,
-        pretrain_epochs: int = 15,
-        fit_epochs: int = 20,
+        pretraining: Literal["neighbours", "autoencoder", "none"] = "neighbours",
+        pretrain_epochs: int | None = None,
+        fit_epochs: int = 10,
         epochs: int = 5,
         start_hidden: Sequence[int] = (500, 500, 2000),
         start_dim: int = 10,
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
-        Unlike the paper, whose single autoencoder is pre-trained layer by layer, ours is pre-trained with neighbours.
+        Unlike the paper, the default pre-trains the single autoencoder with neighbours, and never layer by layer.
 
         Args:
-            pretrain_epochs: of the single autoencoder.
+            pretraining: "neighbours"; "autoencoder" for the paper's start, k-means on the codes of an autoencoder
+                that reconstructs; or "none" for k-means on x itself.
+            pretrain_epochs: of the single autoencoder; None for 15 with neighbours, else 50.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
             start_hidden: sizes of the single autoencoder's hidden layers.
             start_dim: size of its code.
         """
-        start = Autoencoder(self.n_features, start_hidden, start_dim)
+        single = Autoencoder(self.n_features, start_hidden, start_dim)
+        networks = single.encoder, single.decoder, [single]
+        start: list[Step]
+        if pretraining == "neighbours":
+            start = neighbour_pretraining(*networks, epochs=pretrain_epochs or 15)
+            start.append(kmeans_start(directions(single.encoder)))
+        elif pretraining == "autoencoder":
+            start = reconstruction_pretraining(*networks, epochs=pretrain_epochs or 50)
+            start.append(kmeans_start(single.encoder))
+        elif pretraining == "none":
+            start = [kmeans_start()]
+        else:
+            raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")
 
         def draw_weights(run: Run) -> None:
             self.redraw()
-            redraw(start)
+            redraw(single)
 
         gate = Train(name="gate", loss=self._gate_loss, epochs=fit_epochs, batch_size=64)
         experts = Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, batch_size=64)
         return [
             Compute(name="weights", run=draw_weights),
-            *neighbour_pretraining(start.encoder, start.decoder, [start], epochs=pretrain_epochs),
-            kmeans_start(directions(start.encoder)),
+            *start,
             *([gate] if self.has_gate else []),
             experts,
             SVI(epochs=epochs, learning_rate=5e-4, batch_size=64, objective="exact" if self.has_gate else "hard"),
