@@ -43,7 +43,7 @@ from probclust.likelihoods import Gaussian, Likelihood, likelihood_named
 from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import predict
+from probclust.scoring import positive, predict
 from probclust.story import Story
 from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows, reconstruction_pretraining
 
@@ -146,7 +146,9 @@ class DAMIC(Story):
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
-        Unlike the paper, the default pre-trains the single autoencoder with neighbours, and never layer by layer.
+        Unlike the paper, the default pre-trains the single autoencoder with neighbours, and none does layer by layer.
+        Where clusters overlap so that their rows are one cloud, as in the paper's synthetic set, neighbours mislead:
+        take another start there.
 
         Args:
             pretraining: "neighbours"; "autoencoder" for the paper's start, k-means on the codes of an autoencoder
@@ -157,6 +159,8 @@ class DAMIC(Story):
             start_hidden: sizes of the single autoencoder's hidden layers.
             start_dim: size of its code.
         """
+        if pretrain_epochs is not None:
+            positive("pretrain_epochs", pretrain_epochs)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
         networks = single.encoder, single.decoder, [single]
         start: list[Step]

@@ -208,6 +208,8 @@ def test_the_recipe_starts_gate_and_experts_and_fits_the_codes(gate, pretraining
 def test_wrong_pretraining_is_refused():
     with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'autoencoder' or 'none', got 'vade'"):
         small().recipe(pretraining="vade")
+    with pytest.raises(ValueError, match="pretrain_epochs must be an integer of at least 1, got 0"):
+        small().recipe(pretrain_epochs=0)
 
 
 def test_it_finds_the_clusters_of_the_papers_synthetic_set():
