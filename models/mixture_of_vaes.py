@@ -125,7 +125,8 @@ class MixtureOfVAEs(Story):
         start: list[Step] = [Compute(name="start", run=cluster_vade)]
         if pretraining == "neighbours":
             encode, decode = autoencoder.encoder, autoencoder.decoder
-            start = neighbour_pretraining(encode, decode, [autoencoder], epochs=pretrain_epochs or 15)
+            epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
+            start = neighbour_pretraining(encode, decode, [autoencoder], epochs=epochs_before)
             start.append(kmeans_start(directions(encode)))
         return [
             Compute(name="weights", run=draw_weights),

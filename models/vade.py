@@ -134,10 +134,14 @@ class VaDE(Story):
         encode, modules = self.encoder.mean, [self.encoder.trunk, self.encoder.loc, self.decoder]
         start: list[Step]
         if pretraining == "neighbours":
-            start = neighbour_pretraining(encode, self.decode, modules, epochs=pretrain_epochs or 15)
+            start = neighbour_pretraining(
+                encode, self.decode, modules, epochs=15 if pretrain_epochs is None else pretrain_epochs
+            )
             start.append(kmeans_start(directions(encode)))
         else:
-            start = reconstruction_pretraining(encode, self.decode, modules, epochs=pretrain_epochs or 50)
+            start = reconstruction_pretraining(
+                encode, self.decode, modules, epochs=50 if pretrain_epochs is None else pretrain_epochs
+            )
             start.append(gmm_start(encode))
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),

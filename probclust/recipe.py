@@ -91,6 +91,10 @@ class Train:
     patience: int | None = None
     tolerance: float = 1e-3
 
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"step '{self.name}': epochs must be at least 1 or None, got {self.epochs!r}")
+
     def before(self, run: Run, n_batches: int) -> bool:
         """Called before each batch with the number of the step's batches so far; True ends the step there.
 

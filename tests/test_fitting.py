@@ -405,6 +405,11 @@ def test_bad_settings_are_refused_before_any_work(arguments: dict, message: str,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_step_of_no_epochs_is_refused() -> None:
+    with pytest.raises(ValueError, match="epochs must be at least 1 or None, got 0"):
+        pc.models.VaDE(4, 3, **SMALL).recipe(pretrain_epochs=0)
+
+
 def test_a_recipe_of_another_story_is_refused() -> None:
     story, other = (pc.models.VaDE(4, 3, **SMALL) for _ in range(2))
     with pytest.raises(ValueError, match="belongs to another story"):
