@@ -32,10 +32,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.networks import mlp
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
+from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
-from probclust.warm_start import directions, encode_all, kmeans_start, neighbour_pretraining
+from probclust.warm_start import (
+    directions,
+    encode_all,
+    kmeans_start,
+    neighbour_pretraining,
+    reconstruction_pretraining,
+)
 
 
 class DEC(Story):
@@ -127,14 +133,19 @@ class DEC(Story):
             codes = directions(self.encoder)
         else:
             codes = self.encoder
-            pretrain = [Train(name="pre-train", loss=self.squared_error, epochs=pretrain_epochs, modules=modules)]
-        fit = SVI(name="fit to start", epochs=fit_epochs, learning_rate=1e-3, schedule="constant", to_start=True)
+            pretrain = reconstruction_pretraining(
+                self.encoder, self.decoder, modules, epochs=pretrain_epochs, batch_size=None
+            )
+        fit: list[Step] = []
+        if fit_epochs:
+            svi = SVI(name="fit to start", epochs=fit_epochs, learning_rate=1e-3, schedule="constant", to_start=True)
+            fit.append(svi)
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *pretrain,
             kmeans_start(codes),
             Compute(name="centres", run=self._set_centres),
-            *([fit] if fit_epochs else []),
+            *fit,
             SelfTraining(
                 name="clustering",
                 assign=self.assign,
@@ -160,10 +171,6 @@ class DEC(Story):
             return self.gamma * clustering
         missed = functional.mse_loss(self.decoder(z), batch.x)
         return self.gamma * clustering + self.reconstruction * missed
-
-    def squared_error(self, batch: Batch) -> Tensor:
-        """|x - decoder(encoder(x))|^2, mean over rows and features."""
-        return functional.mse_loss(self.decoder(self.encoder(batch.x)), batch.x)
 
     @torch.no_grad()
     def _set_centres(self, run: Run) -> None:

@@ -101,7 +101,7 @@ def reconstruction_pretraining(
     modules: Sequence[nn.Module],
     *,
     epochs: int = 50,
-    batch_size: int = 64,
+    batch_size: int | None = 64,
     learning_rate: float = 1e-3,
 ) -> list[Step]:
     """A step that trains a plain autoencoder by its squared error, mean over rows and features.
@@ -111,7 +111,7 @@ def reconstruction_pretraining(
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
         epochs: passes over the rows.
-        batch_size: rows per batch.
+        batch_size: rows per batch; None for `fit`'s.
         learning_rate: of Adam.
     """
 
