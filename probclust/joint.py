@@ -167,9 +167,7 @@ class Joint:
     @cached_property
     def table(self) -> Tensor:
         """(rows, clusters) log joint in nats: log p of the model less log q of the guide, cluster's q left out."""
-        shared = torch.zeros((), dtype=self.model[CLUSTER].log_prob.dtype)
-        shared = shared.to(self.model[CLUSTER].log_prob.device)
-        per_cluster = shared
+        per_cluster = shared = self.model[CLUSTER].log_prob.new_zeros(())
         for _, term in self.terms():  # (rows,) terms are added up before they meet the (clusters, rows) ones
             if term.dim() > 1:
                 per_cluster = per_cluster + term

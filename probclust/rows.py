@@ -15,7 +15,7 @@ from probclust.data.checks import as_rows
 from probclust.story import Story
 
 CHUNK_ELEMENTS = 2**24
-"""Elements of the largest intermediate tensor of a chunk: rows * clusters * features, times particles."""
+"""Elements of the largest intermediate tensor of a chunk: rows * clusters * features."""
 
 
 def admit(story: Story, x: Any) -> Tensor:
@@ -41,9 +41,9 @@ def admit_all(story: Story, x: Any) -> Tensor:
     return rows
 
 
-def chunks(story: Story, rows: Tensor, particles: int = 1) -> Iterator[tuple[slice, Tensor]]:
-    """Consecutive (slice, rows on the story's device), small enough for every cluster and particle at once."""
-    size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64) * particles))
+def chunks(story: Story, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Consecutive (slice, rows on the story's device), small enough for every cluster at once."""
+    size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64)))
     for start in range(0, rows.shape[0], size):
         part = slice(start, min(start + size, rows.shape[0]))
         yield part, rows[part].to(story.device)
