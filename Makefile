@@ -42,4 +42,5 @@ package: install
 		assert all('/build/package/site/' in module.__file__ for module in (probclust, models))"
 
 bench: install
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python -m benchmarks.papers --data digits

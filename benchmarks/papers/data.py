@@ -1,0 +1,50 @@
+"""The data sets of the tables; labels are kept apart from the rows, and only scoring asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+import probclust as pc
+
+Rows = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+def _whole(name: str) -> Callable[[], tuple[Rows, Labels]]:
+    def read() -> tuple[Rows, Labels]:
+        data = pc.data.load(name)
+        return data.x, data.y
+
+    return read
+
+
+def _mnist_10k() -> tuple[Rows, Labels]:
+    data = pc.data.load("mnist")
+    pick = np.sort(np.random.default_rng(0).choice(len(data.x), 10_000, replace=False))
+    return data.x[pick], data.y[pick]
+
+
+SETS: dict[str, Callable[[], tuple[Rows, Labels]]] = {
+    "digits": _whole("digits"),
+    "usps": _whole("usps"),
+    "har": _whole("har"),
+    "mnist-10k": _mnist_10k,
+    "mnist": _whole("mnist"),
+    "fashion_mnist": _whole("fashion_mnist"),
+    "reuters10k": _whole("reuters10k"),
+    "20news": _whole("20news"),
+}
+
+
+def rows(name: str) -> tuple[Rows, int]:
+    """(rows, features) numbers, and the number of classes, which every method is told."""
+    x, y = SETS[name]()
+    return x, len(np.unique(y))
+
+
+def labels(name: str) -> Labels:
+    """(rows,) classes, to score with."""
+    return SETS[name]()[1]

@@ -1,0 +1,82 @@
+"""Runs and their records: one JSON line each, appended when a run ends; what is there is not repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "results" / "papers.jsonl"
+RUNNING = Path(__file__).parents[2] / "runs" / "papers"
+"""Checkpoints of unfinished runs, from which a stopped command goes on."""
+
+
+def read() -> list[dict[str, Any]]:
+    """All records."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def key(record: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a run from the others."""
+    return record["data"], record["method"], record["seed"], record["held_out"]
+
+
+def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
+    """Fit to the rows, or to all but a random share `held_out` of them, then score against the labels.
+
+    Args:
+        data: name of a data set.
+        method: name of a method.
+        seed: of the fit, and of the choice of rows held out.
+        held_out: share of the rows kept from the fit; 0 for the papers' own protocol, all rows.
+
+    Returns:
+        The record: ACC, NMI and ARI on the rows of the fit (and of the start, where there is one), the bound on them
+        and on those held out (mean, in nats), settings, versions and machine.
+    """
+    import numpy as np
+    import torch
+
+    import probclust as pc
+    from benchmarks.papers.data import labels, rows
+    from benchmarks.papers.methods import METHODS
+    from probclust.record import versions
+
+    torch.set_num_threads(1)
+    x, n_clusters = rows(data)
+    order = np.random.default_rng(seed).permutation(len(x))
+    cut = round(held_out * len(x))
+    rest, fitted = np.sort(order[:cut]), np.sort(order[cut:])
+    RUNNING.mkdir(parents=True, exist_ok=True)
+    checkpoint = RUNNING / f"{data}-{method}-{seed}-{held_out}.safetensors".replace(" ", "_")
+    result = METHODS[method](x[fitted], n_clusters, seed, str(checkpoint))
+    y = labels(data)
+    scores = {"accuracy": pc.metrics.accuracy, "nmi": pc.metrics.nmi, "ari": pc.metrics.ari}
+    found = result.labels["final"]
+    record = {"data": data, "method": method, "seed": seed, "held_out": held_out, "rows": len(fitted)}
+    record |= {name: score(y[fitted], found) for name, score in scores.items()}
+    record["start"] = {
+        name: pc.metrics.accuracy(y[fitted], start) for name, start in result.labels.items() if name != "final"
+    }
+    if held_out and result.predict is not None:
+        record["held_out_accuracy"] = pc.metrics.accuracy(y[rest], result.predict(x[rest]))
+    record |= {"elbo": result.elbo, "held_out_bound": result.bound(x[rest]) if held_out and result.bound else None}
+    record |= {"seconds": result.seconds, "settings": result.settings, "versions": versions(), "commit": _commit()}
+    record["machine"] = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1}
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def append(record: dict[str, Any]) -> None:
+    """Add a record to the file."""
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
+    return done.stdout.strip()
