@@ -41,6 +41,7 @@ from probclust.warm_start import (
     kmeans_start,
     neighbour_pretraining,
     reconstruction_pretraining,
+    rescale_codes,
 )
 
 
@@ -175,10 +176,7 @@ class DEC(Story):
     @torch.no_grad()
     def _set_centres(self, run: Run) -> None:
         """Centres from the codes of each starting cluster, after the codes are scaled to `spread`."""
-        scale = encode_all(self.encoder, run.x).std() / self.spread
-        for parameter in self.encoder[-1].parameters():
-            parameter.div_(scale)
-        next(self.decoder.parameters()).mul_(scale)
+        rescale_codes(encode_all(self.encoder, run.x), self.encoder[-1], self.decoder, self.spread)
         codes = encode_all(self.encoder, run.x)
         belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
         self.centres.copy_(belongs.T @ codes / belongs.sum(0)[:, None].clamp(min=1))

@@ -37,6 +37,7 @@ from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import (
+    cluster_moments,
     directions,
     encode_all,
     gmm_start,
@@ -44,6 +45,7 @@ from probclust.warm_start import (
     kmeans_start,
     neighbour_pretraining,
     reconstruction_pretraining,
+    rescale_codes,
 )
 
 
@@ -167,16 +169,9 @@ class VaDE(Story):
         """The prior's parameters and weights from the codes of each starting cluster; codes to unit scale first."""
         codes = encode_all(self.encoder.mean, run.x)
         if not self.on_sphere:
-            scale = codes.std()
-            for parameter in self.encoder.loc.parameters():
-                parameter.div_(scale)
-            next(self.decoder.parameters()).mul_(scale)
-            codes = codes / scale
-        belongs = functional.one_hot(run.memory[START], self.n_clusters).to(codes)
-        counts = belongs.sum(0)[:, None] + 1e-3
-        loc = belongs.T @ codes / counts
-        variance = (belongs.T @ codes**2 / counts - loc**2).clamp(min=1e-4)
-        self.logits.copy_((counts.squeeze(1) / counts.sum()).log())
+            codes = rescale_codes(codes, self.encoder.loc, self.decoder)
+        weights, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
+        self.logits.copy_(weights.log())
         if self.dissimilarity is None:
             self.prior_loc.copy_(loc)
             self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))

@@ -196,6 +196,44 @@ def own_rows(batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
+def rescale_codes(codes: Tensor, last: nn.Module, decoder: nn.Module, spread: float = 1.0) -> Tensor:
+    """Scale an encoder's codes to the standard deviation `spread`, and the decoder to what it was to them.
+
+    Args:
+        codes: (rows, latent_dim) codes of all rows.
+        last: the encoder's last layer, linear, whose outputs are the codes; changed in place.
+        decoder: its first parameter is a weight that multiplies the codes; changed in place.
+        spread: standard deviation over all rows and columns that the codes shall have.
+
+    Returns:
+        (rows, latent_dim) scaled codes.
+    """
+    scale = codes.std() / spread
+    for parameter in last.parameters():
+        parameter.div_(scale)
+    next(decoder.parameters()).mul_(scale)
+    return codes / scale
+
+
+def cluster_moments(codes: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Share of the rows, mean and variance of each cluster's codes, all finite where a cluster is empty.
+
+    Args:
+        codes: (rows, latent_dim).
+        labels: (rows,) clusters.
+        n_clusters: K.
+
+    Returns:
+        (K,) weights, (K, latent_dim) means and (K, latent_dim) variances, the latter at least 1e-4.
+    """
+    belongs = functional.one_hot(labels, n_clusters).to(codes)
+    counts = belongs.sum(0)[:, None] + 1e-3
+    loc = belongs.T @ codes / counts
+    variance = (belongs.T @ codes**2 / counts - loc**2).clamp(min=1e-4)
+    return counts.squeeze(1) / counts.sum(), loc, variance
+
+
+@torch.no_grad()
 def encode_all(encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 4096) -> Tensor:
     """(rows, latent_dim) codes of all rows, without a gradient, some rows at a time."""
     return torch.cat([encode(part) for part in x.split(chunk)])

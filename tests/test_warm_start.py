@@ -15,12 +15,14 @@ from probclust.recipe import START, Batch, Run
 from probclust.warm_start import (
     KMEANS,
     NEIGHBOURS,
+    cluster_moments,
     gmm_start,
     in_known_order,
     kmeans_start,
     neighbour_pretraining,
     own_rows,
     reconstruction_pretraining,
+    rescale_codes,
 )
 
 
@@ -107,6 +109,28 @@ def test_reconstruction_pretraining_minimises_the_squared_error():
     (step,) = reconstruction_pretraining(network.encoder, network.decoder, [network])
     expected = ((network.decoder(network.encoder(x)) - x) ** 2).mean()
     torch.testing.assert_close(step.loss(Batch(x, torch.arange(12), run_of(x))), expected)
+
+
+def test_codes_are_rescaled_and_the_reconstruction_stays():
+    x = torch.randn(50, 3)
+    network = Autoencoder(3, (4,), 2)
+    before = network.decoder(network.encoder(x)).detach()
+    codes = rescale_codes(network.encoder(x).detach(), network.encoder[-1], network.decoder, spread=2.0)
+    torch.testing.assert_close(network.encoder(x), codes)
+    assert codes.std().item() == pytest.approx(2.0, rel=1e-5)
+    torch.testing.assert_close(network.decoder(codes), before)
+
+
+def test_moments_are_those_of_each_cluster_and_finite_where_it_is_empty():
+    codes, labels = torch.randn(60, 2, dtype=torch.float64), torch.arange(60) % 3
+    weights, loc, variance = cluster_moments(codes, labels, 4)
+    torch.testing.assert_close(weights, torch.tensor([1, 1, 1, 0]).double() / 3, rtol=0, atol=1e-4)
+    for k in range(3):
+        torch.testing.assert_close(loc[k], codes[labels == k].mean(0), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(variance[k], codes[labels == k].var(0, correction=0), rtol=1e-3, atol=1e-4)
+    assert (loc[3] == 0).all()
+    assert (variance[3] > 0).all()
+    assert weights[3] > 0
 
 
 @pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
