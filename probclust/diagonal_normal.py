@@ -64,6 +64,11 @@ class DiagonalNormal(TorchDistribution):
         return self.loc.expand(self.batch_shape + self.event_shape)
 
     @property
+    def mode(self) -> Tensor:
+        """(*batch, D), the mean."""
+        return self.mean
+
+    @property
     def variance(self) -> Tensor:
         """(*batch, D)."""
         return self.scale.square().expand(self.batch_shape + self.event_shape)

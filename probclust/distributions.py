@@ -56,6 +56,11 @@ class RowDistribution(TorchDistribution):
         new._batch_shape = torch.broadcast_shapes(self.batch_shape, Size(batch_shape))
         return new
 
+    @property
+    def mode(self) -> Tensor:
+        """(*batch, D): `loc`."""
+        return self.loc.expand(*self.batch_shape, -1)
+
     def _per_row(self, value: Tensor, log_prob: Tensor) -> Tensor:
         return log_prob.expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import log_joint, positive
 from probclust.story import Story
+from probclust.tempering import Temperature, Tempered
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,14 @@ def sample(
     seed: int | None = None,
     *,
     min_posterior: float | None = None,
+    temperature: Temperature = 1.0,
 ) -> Samples:
     """Draw rows from the generative story.
+
+    At a temperature T, each site is drawn, given those before it, from its density to the power 1 / T, normalised:
+    the latents and the observed sites both, the cluster and the global latents not. Gaussians keep their mean and
+    get T times their variance; towards T = 0 draws are `pc.modes`. `temperature={"z": 0.5}` tempers the latent alone.
+    A story without latents has nothing but its likelihood to temper. `probclust.tempering` has the families.
 
     Args:
         story: any story that is not conditional, or has a `generative` of its own.
@@ -45,22 +52,25 @@ def sample(
         seed: of the draws; None uses and moves on the caller's random state.
         min_posterior: keep only draws whose responsibility for their own cluster is at least this. VaDE's paper shows
             its samples so, at 0.999. `rejected` of the result says how many were thrown away.
+        temperature: T of all sites but "cluster", or by site name ("cluster" too), 1 for those not named.
 
     Returns:
         Site name to tensor: "cluster" (n,), the local latents and the observed sites, each with n rows.
 
     Raises:
-        ValueError: `cluster` is out of range or of the wrong length; the story conditions on x.
+        ValueError: `cluster` is out of range or of the wrong length; the story conditions on x; `temperature` is not
+            positive, names no site, or meets a distribution that has no known form at a temperature.
         RuntimeError: fewer than one draw in a thousand reaches `min_posterior`.
     """
     n = positive("n", n)
     if not isinstance(story, Story):
         raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
     wanted = _clusters(story, n, cluster)
-    with evaluating(story, seed):
-        if min_posterior is None:
-            return _generate(story, n, wanted)
-        return _accepted(story, n, wanted, min_posterior)
+    with evaluating(story, seed), Tempered(temperature):
+        draws = _generate(story, n, wanted) if min_posterior is None else _accepted(story, n, wanted, min_posterior)
+    if isinstance(temperature, Mapping) and not set(temperature) <= set(draws):
+        raise ValueError(f"temperature names {sorted(set(temperature) - set(draws))}; the sites are {sorted(draws)}")
+    return draws
 
 
 def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:

@@ -23,7 +23,7 @@ def test_values_gradients_and_moments_are_those_of_the_normal(loc_shape, scale_s
         log_prob = fn.log_prob(value)
         gradients = torch.autograd.grad(log_prob.sin().sum(), [*parameters, value])
         torch.manual_seed(1)
-        found.append([log_prob, *gradients, fn.mean, fn.variance, fn.rsample(), fn.sample((2,))])
+        found.append([log_prob, *gradients, fn.mean, fn.mode, fn.variance, fn.rsample(), fn.sample((2,))])
         assert fn.batch_shape == (batch or torch.broadcast_shapes(loc_shape, scale_shape)[:-1])
         assert fn.event_shape == (5,)
     for ours, theirs in zip(*found, strict=True):

@@ -93,3 +93,11 @@ def test_rows_of_length_one_are_told_from_others():
         VonMisesFisher(torch.tensor([1.0, 1.0]), torch.tensor(1.0), validate_args=True)
     with pytest.raises(NotImplementedError, match=r"use sample\(\)"):
         VonMisesFisher(torch.tensor([1.0, 0.0]), torch.tensor(1.0)).rsample()
+
+
+@pytest.mark.parametrize("family", [VonMisesFisher, PowerSpherical])
+def test_the_mode_is_where_no_draw_is_more_probable(family):
+    loc = normalize(torch.randn(3, 4), dim=1)
+    law = family(loc, torch.tensor(2.0))
+    assert torch.equal(law.mode, loc)
+    assert (law.log_prob(law.sample([200])) <= law.log_prob(law.mode) + 1e-5).all()
