@@ -14,6 +14,8 @@ from .inference_data import to_inference_data as to_inference_data
 from .recipe import SVI as SVI
 from .recipe import Compute as Compute
 from .recipe import Train as Train
+from .modes import modes as modes
+from .paths import interpolate as interpolate
 from .record import FitRecord as FitRecord
 from .recorded import Part as Part
 from .registry import register as register

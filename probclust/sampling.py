@@ -200,11 +200,11 @@ def reconstruct(story: Story, x: Any) -> Tensor:
                 latents="mean",
             )
             for name, where in found.items():
-                out[part, where] = _observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
+                out[part, where] = observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
     return out
 
 
-def _observed_mean(site: Site) -> Tensor:
+def observed_mean(site: Site) -> Tensor:
     """The mean of an observed site's distribution; of a categorical one, which has none, the mode."""
     mean = mean_of(site.fn, site.name)
     return site.fn.mode.to(mean.dtype) if torch.isnan(mean).all() else mean

@@ -1,0 +1,108 @@
+"""What each cluster looks like at its most typical: latents at their mode, the row at its mean given those."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.distributions import Independent, TransformedDistribution
+
+from probclust.joint import CLUSTER, PLATE, Pass, Site, mean_of
+from probclust.rows import evaluating
+from probclust.sampling import columns, observed_mean
+from probclust.story import Story
+
+
+def modes(story: Story) -> Tensor:
+    """Each cluster's mode: the mean of x where the latents are at the mode of their prior given the cluster.
+
+    VaDE decodes the centre of each component so, a mixture of VAEs each decoder's image of 0; where there are no
+    local latents it is the mean of p(x | cluster). With curved decoders it is not the maximum of p(x | cluster),
+    an integral over latents: it is where `pc.sample` goes as its temperature goes to 0, but for likelihoods whose
+    mean is not their mode (Bernoulli: the probabilities; Poisson: the rate), where the mean shows more. Categorical
+    columns, which have no mean, are at their most probable value.
+
+    Args:
+        story: any story that is not conditional, or has a `generative` of its own. Global latents are at the mean of
+            their guide.
+
+    Returns:
+        (clusters, n_features) rows.
+
+    Raises:
+        ValueError: the story conditions on x, or observes a transformation of it.
+
+    Example:
+        >>> import torch, probclust as pc
+        >>> story = pc.models.GaussianMixture(2, n_clusters=3)
+        >>> torch.equal(modes(story), story.loc.detach())
+        True
+    """
+    if not isinstance(story, Story):
+        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    found = columns(story)
+    with evaluating(story, 0):
+        sites = sites_at_mode(story, torch.arange(story.n_clusters, device=story.device))
+        return mean_rows(story, sites, found)
+
+
+def sites_at_mode(story: Story, clusters: Tensor) -> dict[str, Site]:
+    """The generative model's sites under (rows,) clusters, its latents at their mode; call it while evaluating."""
+    x = placeholder(story, len(clusters))
+    with AtMode():
+        return Pass(clusters, mean_globals(story)).run(story.generative, x)
+
+
+def placeholder(story: Story, n_rows: int) -> Tensor:
+    """(n_rows, n_features) zeros, for programs that read no more of x than its number of rows."""
+    return torch.zeros(n_rows, story.n_features, dtype=story.dtype, device=story.device)
+
+
+def mean_globals(story: Story) -> dict[str, Tensor]:
+    """The global latents at the mean of their guide, by name."""
+    sites = Pass("enumerate", latents="mean").run(story.complete_guide, placeholder(story, 2))
+    return {name: site.value for name, site in sites.items() if not site.local and name != CLUSTER}
+
+
+def mean_rows(story: Story, sites: dict[str, Site], columns: dict[str, Tensor]) -> Tensor:
+    """(rows, n_features): the mean of each observed site in the columns it reads; 0 where none does."""
+    means = {name: observed_mean(sites[name]) for name in columns}
+    n_rows = len(sites[CLUSTER].value)
+    out = torch.zeros(n_rows, story.n_features, dtype=story.dtype)
+    for name, where in columns.items():
+        out[:, where] = means[name].reshape(n_rows, -1).cpu().to(out.dtype)
+    return out
+
+
+class AtMode(Messenger):
+    """Sets the local latents that are drawn inside to the mode of their distribution."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        local = any(frame.name == PLATE for frame in msg["cond_indep_stack"])
+        if msg["done"] or msg["is_observed"] or not local or site_is_subsample(msg):
+            return
+        msg["value"], msg["done"] = mode_of(msg["fn"], msg["name"]), True
+
+
+def mode_of(fn: Any, name: str) -> Tensor:
+    """The mode of a distribution; the image of the base's mode where it is a transformed one; else the mean.
+
+    Args:
+        fn: the distribution.
+        name: its site, for errors.
+    """
+    try:
+        return fn.mode
+    except (NotImplementedError, AttributeError):
+        pass
+    if isinstance(fn, Independent):
+        return mode_of(fn.base_dist, name)
+    if isinstance(fn, TransformedDistribution):
+        value = mode_of(fn.base_dist, name)
+        for transform in fn.transforms:
+            value = transform(value)
+        return value
+    return mean_of(fn, name)
