@@ -16,6 +16,7 @@ from .recipe import Compute as Compute
 from .recipe import Train as Train
 from .modes import modes as modes
 from .paths import interpolate as interpolate
+from .prototypes import prototypes as prototypes
 from .record import FitRecord as FitRecord
 from .recorded import Part as Part
 from .registry import register as register
