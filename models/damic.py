@@ -39,13 +39,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.joint import Pass
-from probclust.likelihoods import Gaussian, Likelihood, likelihood_named
+from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
 from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import positive, predict
+from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows, reconstruction_pretraining
+from probclust.warm_start import own_rows, pretrained_start
 
 
 class DAMIC(Story):
@@ -95,7 +95,7 @@ class DAMIC(Story):
         self.likelihood = likelihood_named(likelihood or Gaussian(n_features, scale=1.0), n_features)
         self.encoders = StackedMLP(n_clusters, [n_features, *hidden, self.latent_dim])
         self.decoders = StackedMLP(
-            n_clusters, [self.latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features]
+            n_clusters, [self.latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)]
         )
         self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
         self.register_buffer("code_weights", torch.zeros(n_clusters))  # all zero until `fit_codes`
@@ -159,21 +159,7 @@ class DAMIC(Story):
             start_hidden: sizes of the single autoencoder's hidden layers.
             start_dim: size of its code.
         """
-        if pretrain_epochs is not None:
-            positive("pretrain_epochs", pretrain_epochs)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
-        networks = single.encoder, single.decoder, [single]
-        start: list[Step]
-        if pretraining == "neighbours":
-            start = neighbour_pretraining(*networks, epochs=pretrain_epochs or 15)
-            start.append(kmeans_start(directions(single.encoder)))
-        elif pretraining == "autoencoder":
-            start = reconstruction_pretraining(*networks, epochs=pretrain_epochs or 50)
-            start.append(kmeans_start(single.encoder))
-        elif pretraining == "none":
-            start = [kmeans_start()]
-        else:
-            raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")
 
         def draw_weights(run: Run) -> None:
             self.redraw()
@@ -183,7 +169,7 @@ class DAMIC(Story):
         experts = Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, batch_size=64)
         return [
             Compute(name="weights", run=draw_weights),
-            *start,
+            *pretrained_start(pretraining, single.encoder, single.decoder, [single], pretrain_epochs),
             *([gate] if self.has_gate else []),
             experts,
             SVI(epochs=epochs, learning_rate=5e-4, batch_size=64, objective="exact" if self.has_gate else "hard"),

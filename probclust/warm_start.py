@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
+from probclust.scoring import positive
 
 NEIGHBOURS = "neighbours"
 """Name in `run.memory` of the (rows, n_neighbours) graph."""
@@ -172,6 +173,35 @@ def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Comput
         run.memory[START] = torch.as_tensor(start, device=run.x.device)
 
     return Compute(name="start", run=find)
+
+
+def pretrained_start(
+    pretraining: str,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    modules: Sequence[nn.Module],
+    epochs: int | None = None,
+) -> list[Step]:
+    """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
+
+    Args:
+        pretraining: "neighbours", and k-means on the directions of the codes; "autoencoder", which only reconstructs,
+            and k-means on the codes; or "none", and k-means on x.
+        encode: (rows, n_features) to (rows, latent_dim) codes.
+        decode: codes to (rows, n_features).
+        modules: whose parameters are trained.
+        epochs: of pre-training; None for 15 with neighbours, 50 without.
+    """
+    if epochs is not None:
+        positive("pretrain_epochs", epochs)
+    if pretraining == "neighbours":
+        pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15)
+        return [*pretrain, kmeans_start(directions(encode))]
+    if pretraining == "autoencoder":
+        return [*reconstruction_pretraining(encode, decode, modules, epochs=epochs or 50), kmeans_start(encode)]
+    if pretraining == "none":
+        return [kmeans_start()]
+    raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")
 
 
 def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -10,7 +10,7 @@ import torch
 from stories import CASES, Case
 
 import probclust as pc
-from probclust.models import DAMIC, DEC, IDEC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
+from probclust.models import DAMIC, DEC, GMVAE, IDEC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 
 OURS = [
     Case("gmm", lambda: GaussianMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),
@@ -27,6 +27,11 @@ OURS = [
     Case("damic-ungated", lambda: DAMIC(4, 3, 2, hidden=(8,), gate=False), lambda n: torch.rand(n, 4)),
     Case("dec", lambda: DEC(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
     Case("idec", lambda: IDEC(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
+    Case(
+        "gmvae",
+        lambda: GMVAE(4, 3, 2, w_dim=2, hidden=(8,), w_hidden=(8,), prior_hidden=(8,)),
+        lambda n: torch.rand(n, 4),
+    ),
     Case("mixture-of-vaes", lambda: MixtureOfVAEs(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
 ]
 ALL = [*CASES, *OURS]
