@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.fitting import fit
-from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
 from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
 from probclust.recipe import SVI, Batch, Compute, Run, Step, Train
@@ -73,7 +73,7 @@ class MixtureOfVAEs(Story):
         self.latent_dim = latent_dim
         self.encoders = StackedGaussianEncoder(n_clusters, n_features, hidden, latent_dim)
         self.likelihood = likelihood_named(likelihood, n_features)
-        self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
+        self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
         self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
 

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.dissimilarities import Dissimilarity, dissimilarity_named
-from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
@@ -88,7 +88,7 @@ class VaDE(Story):
         self.on_sphere = self.dissimilarity is not None and self.dissimilarity.on_sphere
         self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_features, hidden, latent_dim)
         self.likelihood = likelihood_named(likelihood, n_features)
-        self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
+        self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         if self.dissimilarity is None:
             self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))

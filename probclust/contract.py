@@ -192,14 +192,30 @@ def _check_support(story: Story, x: Tensor) -> ValueError | None:
             return error
     for site in sites:
         fn = _base(site.fn)
-        if not site.observed or fn.__dict__.get("_validate_args") is False:
+        if not site.observed:
             continue
-        inside = fn.support.check(site.value)
+        accepted = getattr(fn, "accepts", None)
+        if accepted is None and fn.__dict__.get("_validate_args") is False:
+            continue
+        inside = (accepted or fn.support).check(site.value)
         if not inside.all():
-            by_event = inside.shape != site.value.shape[: inside.dim()]
-            value = site.value[0] if by_event else site.value[~inside][0]
-            raise ContractError(
-                f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
-                f"{type(fn).__name__} ({fn.support}); choose a likelihood that fits the data, or rescale it"
-            )
+            raise ContractError(_outside(site, fn, inside))
     return None
+
+
+def _outside(site: Site, fn: Any, inside: Tensor) -> str:
+    """Which value of which column lies outside the support, and what to do."""
+    wrong = (~inside).nonzero()[0].tolist()
+    if inside.shape == site.value.shape and inside.dim() > 1:
+        value, where, column = site.value[tuple(wrong)], f", in column {wrong[-1]} of the site", wrong[-1]
+        for columns, block in zip(getattr(fn, "columns", ()), getattr(fn, "blocks", ()), strict=True):
+            if column in columns:
+                fn = _base(block)
+    else:
+        value, where = site.value[tuple(wrong)] if inside.shape == site.value.shape else site.value[wrong[0]], ""
+    fn = getattr(fn, "base", fn)
+    return (
+        f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
+        f"{type(fn).__name__} ({getattr(fn, 'accepts', None) or fn.support}){where}; choose a likelihood that fits "
+        "the data, or rescale it"
+    )

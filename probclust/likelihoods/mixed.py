@@ -1,0 +1,153 @@
+"""The likelihood of tables whose columns differ in type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Size, Tensor, nn
+from torch.distributions import Independent
+
+from probclust.likelihoods.interface import Likelihood, n_outputs, view
+from probclust.likelihoods.named import likelihood_named
+from probclust.missing import centre, observed
+from probclust.recorded import Part
+
+
+class Mixed(Part):
+    """Blocks of columns, each with a likelihood of its own, independent given the decoder's outputs.
+
+    Args:
+        blocks: pairs of columns of x and their likelihood: a name, or an object built for as many features. Every
+            column stands in one block.
+
+    Example:
+        >>> from probclust.likelihoods import Categorical, Mixed
+        >>> table = Mixed([([0, 1], "gaussian"), ([3], "poisson"), ([2], Categorical(1, 5))])
+        >>> table(torch.zeros(7, table.n_outputs)).sample().shape
+        torch.Size([7, 4])
+    """
+
+    n_heads = 1
+
+    def __init__(self, blocks: Sequence[tuple[Sequence[int], str | Likelihood]]) -> None:
+        super().__init__()
+        self.columns = [[int(c) for c in columns] for columns, _ in blocks]
+        found = sorted(column for columns in self.columns for column in columns)
+        if not found or found != list(range(len(found))):
+            raise ValueError(f"blocks must hold each column 0..D-1 once, got columns {found}")
+        self.n_features = len(found)
+        self.parts = [likelihood_named(part, len(c)) for c, (_, part) in zip(self.columns, blocks, strict=True)]
+        self.modules_of_parts = nn.ModuleList(part for part in self.parts if isinstance(part, nn.Module))
+        self.widths = [n_outputs(part, len(c)) for c, part in zip(self.columns, self.parts, strict=True)]
+        self.n_outputs = sum(self.widths)
+        views = [int(getattr(p, "n_view", len(c))) for c, p in zip(self.columns, self.parts, strict=True)]
+        self.n_view = sum(views)
+
+    def view(self, x: Tensor) -> Tensor:
+        """(rows, n_view) what networks see of rows, block by block."""
+        return torch.cat([view(part, x[..., c]) for c, part in zip(self.columns, self.parts, strict=True)], -1)
+
+    def forward(self, outputs: Tensor) -> Any:
+        """Outputs (..., n_outputs) to a distribution over rows."""
+        parts = zip(self.parts, outputs.split(self.widths, -1), strict=True)
+        return Blocks(self.columns, [part(own) for part, own in parts])
+
+
+class Blocks(TorchDistribution):
+    """Independent blocks of columns, each with a distribution of its own.
+
+    Args:
+        columns: of each block.
+        blocks: a distribution for each, event shape (number of its columns,).
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's interface)
+
+    def __init__(self, columns: Sequence[Sequence[int]], blocks: Sequence[Any]) -> None:
+        self.columns, self.blocks = columns, list(blocks)
+        shape = torch.broadcast_shapes(*(fn.batch_shape for fn in self.blocks))
+        super().__init__(shape, Size([sum(map(len, columns))]))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Blocks:
+        """The same distribution with a larger batch."""
+        return Blocks(self.columns, [fn.expand(batch_shape) for fn in self.blocks])
+
+    def observed(self) -> Blocks:
+        """The same distribution, for rows whose NaN entries are unobserved."""
+        return Blocks(self.columns, [observed(fn) for fn in self.blocks])
+
+    @property
+    def support(self) -> Any:
+        """Of each entry, by its block."""
+        return _Columnwise(self, "support")
+
+    @property
+    def accepts(self) -> Any:
+        """What the contract check lets in, of each entry."""
+        return _Columnwise(self, "accepts")
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log probability of (..., D) rows, in nats: the sum over the blocks."""
+        return torch.stack(
+            torch.broadcast_tensors(
+                *(fn.log_prob(value[..., c]) for c, fn in zip(self.columns, self.blocks, strict=True))
+            )
+        ).sum(0)
+
+    def _put(self, parts: Sequence[Tensor]) -> Tensor:
+        """(..., D) from the blocks' values."""
+        order = torch.tensor([c for columns in self.columns for c in columns], device=parts[0].device)
+        dtype = next((p.dtype for p in parts if p.is_floating_point()), torch.get_default_dtype())
+        shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+        return torch.cat([p.to(dtype).expand(*shape, -1) for p in parts], -1)[..., order.argsort()]
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
+        """(*sample_shape, *batch, D)."""
+        return self._put([fn.expand(self.batch_shape).sample(sample_shape) for fn in self.blocks])
+
+    def impute(self, value: Tensor, draw: bool = True) -> Tensor:
+        """`value` (..., D), its NaN entries drawn, or set to their mean (a category to the most probable)."""
+        return self._put([fn.impute(value[..., c], draw) for c, fn in zip(self.columns, self.blocks, strict=True)])
+
+    @property
+    def mean(self) -> Tensor:
+        """(*batch, D)."""
+        return self._put([fn.mean for fn in self.blocks])
+
+    @property
+    def centre(self) -> Tensor:
+        """(*batch, D): the mean; of categories, the most probable."""
+        return self._put([centre(_base(fn)) for fn in self.blocks])
+
+
+def _base(fn: Any) -> Any:
+    return fn.base_dist if isinstance(fn, Independent) else fn
+
+
+class _Columnwise(constraints.Constraint):
+    """The constraint of each entry of a row, by its block's "support" or "accepts"."""
+
+    def __init__(self, fn: Blocks, name: str) -> None:
+        self.fn, self.name = fn, name
+        super().__init__()
+
+    def of_block(self, block: Any) -> Any:
+        """The block's constraint."""
+        base = _base(block)
+        return getattr(base, self.name, None) or base.support
+
+    @property
+    def is_discrete(self) -> bool:  # type: ignore[override]
+        """Whether all columns are."""
+        return all(self.of_block(block).is_discrete for block in self.fn.blocks)
+
+    def check(self, value: Tensor) -> Tensor:
+        """Elementwise."""
+        out = torch.ones_like(value, dtype=torch.bool)
+        for columns, block in zip(self.fn.columns, self.fn.blocks, strict=True):
+            inside = self.of_block(block).check(value[..., columns])
+            out[..., columns] = inside if inside.dim() == value.dim() else inside[..., None]
+        return out

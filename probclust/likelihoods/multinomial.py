@@ -1,0 +1,78 @@
+"""The likelihood of bags of words: a row's total, and a multinomial given it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution, constraints
+from torch import Size, Tensor
+
+from probclust.likelihoods.interface import FeatureLikelihood
+from probclust.likelihoods.totals import GivenTotal, Totals
+
+
+class Multinomial(FeatureLikelihood):
+    """total ~ NegativeBinomial (learned); x | total ~ Multinomial(total, softmax(outputs)): bags of words.
+
+    The total's distribution is the same in all clusters, so that a row's length says nothing of its cluster; with
+    it, the log joint is a log probability of the whole row, and `pc.sample` draws a length first. It equals counts
+    x_d ~ Poisson(s softmax(outputs)_d) with a size factor s ~ Gamma for each row, summed out. Networks see
+    log(1 + x).
+
+    Args:
+        n_features: D, columns of x: the words.
+        mean_total: the total's mean at the start; None for D.
+    """
+
+    def __init__(self, n_features: int, mean_total: float | None = None) -> None:
+        super().__init__(n_features)
+        self.totals = Totals(n_features if mean_total is None else mean_total)
+
+    def view(self, x: Tensor) -> Tensor:
+        """(rows, n_features) log(1 + x)."""
+        return x.clamp(min=0).log1p()
+
+    def forward(self, outputs: Tensor) -> Any:
+        """Outputs (..., n_features) to a distribution over rows."""
+        log_shares = outputs.log_softmax(-1)
+        return GivenTotal(self.totals(), lambda total: _Multinomial(total, log_shares), outputs.shape)
+
+
+class _Multinomial(TorchDistribution):
+    """Multinomial whose rows have totals of their own, which torch's has not.
+
+    Args:
+        total: (..., 1).
+        log_shares: (..., D), the logarithms of probabilities that sum to 1.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's interface)
+    support = constraints.nonnegative_integer
+
+    def __init__(self, total: Tensor, log_shares: Tensor) -> None:
+        self.total, self.log_shares = total, log_shares
+        shape = torch.broadcast_shapes(total.shape, log_shares.shape)
+        super().__init__(shape[:-1], shape[-1:])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """(...) log probability of (..., D) counts that sum to the total, in nats."""
+        ways = torch.lgamma(self.total.squeeze(-1) + 1) - torch.lgamma(value + 1).sum(-1)
+        return ways + (value * self.log_shares).sum(-1)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
+        """(*sample_shape, *batch, D): feature by feature, each a binomial share of what is left of the total."""
+        shape = self._extended_shape(Size(sample_shape))
+        shares = self.log_shares.exp()
+        left, rest = self.total.expand((*shape[:-1], 1)).squeeze(-1), torch.ones_like(shares[..., 0])
+        out = shares.new_empty(shape)
+        for d in range(shape[-1]):
+            share = (shares[..., d] / rest.clamp(min=1e-30)).clamp(0, 1) if d + 1 < shape[-1] else torch.ones_like(rest)
+            out[..., d] = torch.binomial(left, share.expand_as(left).contiguous())
+            left, rest = left - out[..., d], rest - shares[..., d]
+        return out
+
+    @property
+    def mean(self) -> Tensor:
+        """(*batch, D)."""
+        return self.total * self.log_shares.exp()

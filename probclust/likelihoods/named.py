@@ -1,0 +1,46 @@
+"""Likelihoods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from probclust.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from probclust.likelihoods.interface import Likelihood
+from probclust.likelihoods.missing import Missing
+from probclust.likelihoods.multinomial import Multinomial
+from probclust.likelihoods.real import Gaussian, Laplace, LogNormal, StudentT
+from probclust.likelihoods.unit_interval import Bernoulli, ContinuousBernoulli
+
+BY_NAME: dict[str, Callable[[int], Any]] = {
+    "bernoulli": Bernoulli,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "gaussian": Gaussian,
+    "laplace": Laplace,
+    "log-normal": LogNormal,
+    "multinomial": Multinomial,
+    "negative-binomial": NegativeBinomial,
+    "poisson": Poisson,
+    "student-t": StudentT,
+    "zero-inflated-negative-binomial": ZeroInflatedNegativeBinomial,
+}
+"""Those that need no more than the number of features; `Categorical` and `Mixed` need to be told more."""
+
+
+def likelihood_named(likelihood: str | Likelihood, n_features: int, missing: bool = False) -> Any:
+    """The likelihood of that name with its defaults; an object is passed through.
+
+    Args:
+        likelihood: one of `BY_NAME`, such as "gaussian", or an object.
+        n_features: columns of x.
+        missing: take NaN entries of x as unobserved.
+
+    Raises:
+        ValueError: no likelihood has that name, or it does not allow missing entries.
+    """
+    found: Any = likelihood
+    if isinstance(likelihood, str):
+        if likelihood not in BY_NAME:
+            raise ValueError(f"likelihood must be one of {sorted(BY_NAME)} or a likelihood object, got {likelihood!r}")
+        found = BY_NAME[likelihood](n_features)
+    return Missing(found, n_features) if missing and not getattr(found, "allows_missing", False) else found
