@@ -44,7 +44,7 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.joint import CLUSTER, Joint
-from probclust.likelihoods import Likelihood, likelihood_named
+from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
 from probclust.networks import GaussianEncoder, StackedMLP, mlp, of_cluster
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
@@ -90,7 +90,7 @@ class GMVAE(Story):
         self.w_encoder = GaussianEncoder(n_features, w_hidden, w_dim)
         self.prior_networks = StackedMLP(n_clusters, [w_dim, *prior_hidden, 2 * latent_dim])
         self.likelihood = likelihood_named(likelihood, n_features)
-        self.decoder = mlp([latent_dim, *reversed(hidden), self.likelihood.n_heads * n_features])
+        self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.w_dim = w_dim
 
