@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.missing import filled, mean_filled
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
 
@@ -27,6 +28,9 @@ MEMBERS, SIZES = "members", "sizes"
 
 KMEANS = "k-means"
 """Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
+
+Augment = Callable[[Tensor], Tensor]
+"""(rows, n_features) to as many changed rows, drawn from torch's generator, like `probclust.augmentation`'s."""
 
 
 def neighbour_pretraining(
@@ -40,6 +44,8 @@ def neighbour_pretraining(
     n_neighbours: int = 10,
     temperature: float = 0.5,
     reconstruction: float = 0.1,
+    augment: Augment | None = None,
+    view: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Step]:
     """Steps that train an autoencoder whose codes agree with their neighbours'.
 
@@ -48,7 +54,7 @@ def neighbour_pretraining(
 
     Args:
         encode: (rows, n_features) to (rows, latent_dim) codes.
-        decode: codes to (rows, n_features).
+        decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
         epochs: passes over the rows.
         batch_size: rows per batch; the contrastive term gains more from many steps than from large batches.
@@ -56,6 +62,10 @@ def neighbour_pretraining(
         n_neighbours: nearest neighbours in x of which one is drawn for each row and step.
         temperature: of the contrastive term.
         reconstruction: weight of the reconstruction term.
+        augment: changes the rows, and the neighbours beside them, at every step.
+        view: (rows, n_features) to the columns in which rows are neighbours and are reconstructed, such as the
+            logarithms of counts; None for x. Where an entry is NaN, rows are compared by the columns that both have,
+            and nothing is reconstructed.
 
     Returns:
         A step that finds the neighbours, and the training step.
@@ -66,20 +76,29 @@ def neighbour_pretraining(
 
     def find(run: Run) -> None:
         k = min(n_neighbours, run.x.shape[0] - 1)
-        graph = NearestNeighbors(n_neighbors=k).fit(run.x.cpu().numpy()).kneighbors(return_distance=False)
+        seen = run.x if view is None else view(run.x)
+        complete = not seen.isnan().any()
+        search = NearestNeighbors(n_neighbors=k, metric="minkowski" if complete else "nan_euclidean")
+        graph = search.fit(seen.cpu().numpy()).kneighbors(return_distance=False)
         run.memory[NEIGHBOURS] = torch.as_tensor(graph, device=run.x.device)
-        run.memory["variance"] = run.x.var(0, correction=0).sum()
+        variance = seen.var(0, correction=0) if complete else (seen - seen.nanmean(0)).square().nanmean(0)
+        run.memory["variance"] = variance.nansum()
 
     def loss(batch: Batch) -> Tensor:
         graph = batch.run.memory[NEIGHBOURS]
         column = torch.randint(graph.shape[1], (len(batch.index),), device=graph.device)
         neighbour = graph[batch.index, column]
-        codes = encode(torch.cat([batch.x, batch.run.x[neighbour]]))
+        rows = torch.cat([batch.x, batch.run.x[neighbour]])
+        if augment is not None:
+            rows = augment(rows)
+        codes = encode(rows)
         here, there = functional.normalize(codes, dim=1).chunk(2)
         scores = here @ there.T / temperature
         target = torch.arange(len(scores), device=scores.device)
         contrast = functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
-        missed = (decode(codes[: len(scores)]) - batch.x).square().sum(1).mean()
+        seen = rows[: len(scores)] if view is None else view(rows[: len(scores)])
+        decoded = decode(codes[: len(scores)])
+        missed = (decoded - filled(seen, decoded)).square().sum(1).mean()
         return contrast / 2 + reconstruction * missed / batch.run.memory["variance"]
 
     return [
@@ -104,6 +123,8 @@ def reconstruction_pretraining(
     epochs: int = 50,
     batch_size: int | None = 64,
     learning_rate: float = 1e-3,
+    augment: Augment | None = None,
+    view: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Step]:
     """A step that trains a plain autoencoder by its squared error, mean over rows and features.
 
@@ -114,10 +135,14 @@ def reconstruction_pretraining(
         epochs: passes over the rows.
         batch_size: rows per batch; None for `fit`'s.
         learning_rate: of Adam.
+        augment: changes the rows at every step; the changed rows are what is reconstructed.
+        view: (rows, n_features) to the columns to reconstruct, as for `neighbour_pretraining`.
     """
 
     def loss(batch: Batch) -> Tensor:
-        return functional.mse_loss(decode(encode(batch.x)), batch.x)
+        x = batch.x if augment is None else augment(batch.x)
+        decoded = decode(encode(x))
+        return functional.mse_loss(decoded, filled(x if view is None else view(x), decoded))
 
     step = Train(
         name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, modules=modules
@@ -139,7 +164,7 @@ def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: in
 
     def find(run: Run) -> None:
         n_clusters = run.story.n_clusters
-        codes = run.x if encode is None else encode_all(encode, run.x)
+        codes = mean_filled(run.x) if encode is None else encode_all(encode, run.x)
         kmeans = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32)
         labels = kmeans.fit_predict(codes.cpu().numpy())
         run.memory[KMEANS] = torch.as_tensor(labels).long()
@@ -181,6 +206,7 @@ def pretrained_start(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     epochs: int | None = None,
+    augment: Augment | None = None,
 ) -> list[Step]:
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
 
@@ -191,14 +217,16 @@ def pretrained_start(
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
         epochs: of pre-training; None for 15 with neighbours, 50 without.
+        augment: changes the rows at every step of pre-training.
     """
     if epochs is not None:
         positive("pretrain_epochs", epochs)
     if pretraining == "neighbours":
-        pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15)
+        pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15, augment=augment)
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining == "autoencoder":
-        return [*reconstruction_pretraining(encode, decode, modules, epochs=epochs or 50), kmeans_start(encode)]
+        pretrain = reconstruction_pretraining(encode, decode, modules, epochs=epochs or 50, augment=augment)
+        return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
         return [kmeans_start()]
     raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")

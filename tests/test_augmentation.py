@@ -40,7 +40,7 @@ def test_any_turn_and_shift_is_scipys_bilinear_interpolation():
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, sin], [-sin, cos]])  # of (row, column), rows counted downwards, back from new to old
     centre = np.array([3.0, 4.5])
-    offset = centre - turn @ (centre + [7 * down, 10 * right])
+    offset = centre - turn @ (centre + np.array([7 * down, 10 * right]))
     for before, after in zip(old.numpy(), new.numpy(), strict=True):
         wanted = affine_transform(before, turn, offset, order=1, mode="grid-constant")
         np.testing.assert_allclose(after, wanted, atol=1e-12)

@@ -21,6 +21,7 @@ from probclust.warm_start import (
     kmeans_start,
     neighbour_pretraining,
     own_rows,
+    pretrained_start,
     reconstruction_pretraining,
     rescale_codes,
 )
@@ -144,3 +145,22 @@ def test_the_papers_starts_are_there_and_one_seed_gives_one_result(story, pretra
     assert all(torch.equal(*pair) for pair in zip(*(s.state_dict().values() for s in fitted), strict=True))
     with pytest.raises(ValueError, match="pretraining must be 'neighbours' or"):
         fitted[0].recipe(pretraining="nonsense")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pretraining", ["neighbours", "autoencoder"])
+def test_augmented_rows_take_the_place_of_the_rows(pretraining):
+    """With an augmentation that only doubles, the loss is that of doubled data."""
+    x, index = torch.randn(20, 3), torch.arange(8)
+    network = Autoencoder(3, (4,), 2)
+    losses = []
+    for rows, augment in ((2 * x, None), (x, lambda part: 2 * part)):
+        steps = pretrained_start(pretraining, network.encoder, network.decoder, [network], augment=augment)
+        run = run_of(rows)
+        if pretraining == "neighbours":
+            steps[0].run(run)
+            run.memory["variance"] = (2 * x).var(0, correction=0).sum()
+        train = next(step for step in steps if step.name == "pre-train")
+        torch.manual_seed(4)
+        losses.append(train.loss(Batch(rows[index], index, run)))
+    torch.testing.assert_close(losses[0], losses[1])
