@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.code_density import CodeDensity
 from probclust.joint import Pass
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
 from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
@@ -71,9 +72,6 @@ class DAMIC(Story):
 
     conditional = True
     uniform: Tensor
-    code_weights: Tensor
-    code_loc: Tensor
-    code_factor: Tensor
 
     def __init__(
         self,
@@ -98,9 +96,7 @@ class DAMIC(Story):
             n_clusters, [self.latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)]
         )
         self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
-        self.register_buffer("code_weights", torch.zeros(n_clusters))  # all zero until `fit_codes`
-        self.register_buffer("code_loc", torch.zeros(n_clusters, self.latent_dim))
-        self.register_buffer("code_factor", torch.eye(self.latent_dim).repeat(n_clusters, 1, 1))
+        self.codes = CodeDensity(n_clusters, self.latent_dim)
 
     def model(self, x: Tensor) -> None:
         """p(cluster | x) p(x | cluster, x)."""
@@ -124,15 +120,9 @@ class DAMIC(Story):
         Raises:
             ValueError: `fit_codes` has not run.
         """
-        if not self.code_weights.any():
-            raise ValueError(
-                "DAMIC conditions on x, and draws rows from a density of its experts' codes, which has not been "
-                "fitted; call story.fit_codes(x) first (the story's own recipe does)"
-            )
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(self.code_weights))
-            code = dist.MultivariateNormal(self.code_loc[cluster], scale_tril=self.code_factor[cluster])
-            z = pyro.sample("z", code)
+            cluster = pyro.sample("cluster", self.codes.clusters())
+            z = pyro.sample("z", self.codes(cluster))
             pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
 
     def recipe(
@@ -207,15 +197,7 @@ class DAMIC(Story):
         labels = predict(self, rows).to(self.device)
         with evaluating(self, 0):
             codes = torch.cat([of_cluster(self.encoders(b), labels[part]) for part, b in chunks(self, rows)])
-        belongs = functional.one_hot(labels, self.n_clusters).to(codes)
-        counts = belongs.sum(0)
-        loc = belongs.T @ codes / counts.clamp(min=1)[:, None]
-        centred = codes - loc[labels]
-        covariance = torch.einsum("nk,ni,nj->kij", belongs, centred, centred) / counts.clamp(min=1)[:, None, None]
-        covariance += (1e-5 * codes.var() + 1e-12) * torch.eye(self.latent_dim).to(codes)  # codes may be collinear
-        self.code_weights.copy_(counts / counts.sum())
-        self.code_loc.copy_(loc)
-        self.code_factor.copy_(torch.linalg.cholesky(covariance.double()))
+        self.codes.fit(codes, labels)
 
     def _gate_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of p(cluster | x) to the starting clusters, mean over rows."""

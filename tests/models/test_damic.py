@@ -148,9 +148,9 @@ def test_samples_come_from_the_codes_of_each_experts_own_rows(story):
     labels = pc.predict(story, x)
     own = {k: perceptron(story.encoders.layers, k, x[labels == k]).detach() for k in labels.unique().tolist()}
     k = max(own, key=lambda k: len(own[k]))
-    torch.testing.assert_close(story.code_weights, labels.bincount(minlength=K) / 400)
-    torch.testing.assert_close(story.code_loc[k], own[k].mean(0))
-    covariance = story.code_factor[k] @ story.code_factor[k].T
+    torch.testing.assert_close(story.codes.weights, labels.bincount(minlength=K) / 400)
+    torch.testing.assert_close(story.codes.loc[k], own[k].mean(0))
+    covariance = story.codes.factor[k] @ story.codes.factor[k].T
     torch.testing.assert_close(covariance, own[k].T.cov(correction=0), rtol=1e-3, atol=1e-5)
     draws = pc.sample(story, 4000, cluster=k, seed=0)
     assert draws["cluster"].unique().tolist() == [k]
@@ -159,7 +159,7 @@ def test_samples_come_from_the_codes_of_each_experts_own_rows(story):
     noise = draws["x"] - perceptron(story.decoders.layers, k, draws["z"])
     assert noise.std().item() == pytest.approx(1.0, abs=0.03)  # 20,000 draws: standard error 0.005
     drawn = pc.sample(story, 4000, seed=1)["cluster"].bincount(minlength=K) / 4000
-    assert (drawn - story.code_weights).abs().max() < 0.04  # five standard errors
+    assert (drawn - story.codes.weights).abs().max() < 0.04  # five standard errors
 
 
 @pytest.mark.parametrize(("likelihood", "of"), [("gaussian", "scale"), ("bernoulli", None)])
