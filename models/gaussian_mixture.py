@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.missing import mean_filled, observed
 from probclust.recipe import SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import in_known_order, inverse_softplus
@@ -40,6 +41,8 @@ class GaussianMixture(Story):
         n_clusters: K.
         covariance_type: "full", "diag" or "spherical", as scikit-learn has them.
         reg_covar: added to the variances during EM; standard deviations stay above half its root.
+        missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then starts from
+            column means in their place, and SVI, which knows better, runs for longer.
 
     Example:
         >>> import torch, probclust as pc
@@ -54,13 +57,14 @@ class GaussianMixture(Story):
         n_clusters: int,
         covariance_type: Literal["full", "diag", "spherical"] = "full",
         reg_covar: float = 1e-6,
+        missing: bool = False,
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         if covariance_type not in ("full", "diag", "spherical"):
             raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
         if not reg_covar > 0:
             raise ValueError(f"reg_covar must be positive, got {reg_covar!r}")
-        self.covariance_type, self.reg_covar = covariance_type, reg_covar
+        self.covariance_type, self.reg_covar, self.missing = covariance_type, reg_covar, missing
         self.floor = 0.5 * reg_covar**0.5
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.loc = nn.Parameter(torch.randn(n_clusters, n_features))
@@ -79,8 +83,10 @@ class GaussianMixture(Story):
         loc, scale = self.loc[cluster], self.scale[cluster]
         if self.covariance_type == "full":
             factor = self.lower[cluster].tril(-1) + torch.diag_embed(scale)
-            return dist.MultivariateNormal(loc, scale_tril=factor)
-        return DiagonalNormal(loc, scale)
+            fn = dist.MultivariateNormal(loc, scale_tril=factor)
+        else:
+            fn = DiagonalNormal(loc, scale)
+        return observed(fn) if self.missing else fn
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(x | cluster)."""
@@ -93,10 +99,11 @@ class GaussianMixture(Story):
 
     def recipe(self) -> list[Step]:
         """EM from k-means, then SVI."""
-        return [Compute(name="em", run=self._em), SVI(epochs=20, learning_rate=1e-3)]
+        svi = SVI(epochs=100, learning_rate=1e-2) if self.missing else SVI(epochs=20, learning_rate=1e-3)
+        return [Compute(name="em", run=self._em), svi]
 
     def _em(self, run: Run) -> None:
-        x = run.x.cpu().numpy()
+        x = mean_filled(run.x).cpu().numpy()
         mixture = SklearnMixture(
             self.n_clusters,
             covariance_type=self.covariance_type,

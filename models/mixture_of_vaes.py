@@ -22,6 +22,7 @@ in its section 4.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import pyro
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.fitting import fit
-from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
+from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
 from probclust.recipe import SVI, Batch, Compute, Run, Step, Train
@@ -50,6 +51,8 @@ class MixtureOfVAEs(Story):
         hidden: sizes of each encoder's hidden layers; the decoders mirror them.
         likelihood: p(x | z, cluster): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
         learn_weights: learn the mixture weights a; else they are uniform, as in the paper's equation 6.
+        missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoders see zeros and
+            the mask.
 
     Example:
         >>> import torch, probclust as pc
@@ -68,11 +71,14 @@ class MixtureOfVAEs(Story):
         hidden: Sequence[int] = (500, 100),
         likelihood: str | Likelihood = "gaussian",
         learn_weights: bool = True,
+        missing: bool = False,
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         self.latent_dim = latent_dim
-        self.encoders = StackedGaussianEncoder(n_clusters, n_features, hidden, latent_dim)
-        self.likelihood = likelihood_named(likelihood, n_features)
+        self.likelihood = likelihood_named(likelihood, n_features, missing)
+        self.missing = missing
+        n_seen = n_inputs(self.likelihood, n_features)
+        self.encoders = StackedGaussianEncoder(n_clusters, n_seen, hidden, latent_dim)
         self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
         self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
@@ -88,7 +94,7 @@ class MixtureOfVAEs(Story):
         """q(z | x, cluster); the site of q(cluster | x) is a stand-in, for the objectives find the optimal one."""
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
-            pyro.sample("z", self.encoders(x, cluster))
+            pyro.sample("z", self.encoders(encoder_inputs(self.likelihood, x), cluster))
 
     def recipe(
         self,
@@ -110,23 +116,34 @@ class MixtureOfVAEs(Story):
         """
         if pretraining not in ("neighbours", "vade"):
             raise ValueError(f"pretraining must be 'neighbours' or 'vade', got {pretraining!r}")
-        autoencoder = Autoencoder(self.n_features, (500, 500, 2000), self.latent_dim)
+        sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
+        autoencoder = Autoencoder(sizes[0], (500, 500, 2000), self.latent_dim, sizes[1])
 
         def draw_weights(run: Run) -> None:
             self.redraw()
             redraw(autoencoder)
 
+        def encode(x: Tensor) -> Tensor:
+            return autoencoder.encoder(encoder_inputs(self.likelihood, x))
+
         def cluster_vade(run: Run) -> None:
-            vade = VaDE(self.n_features, self.n_clusters, self.latent_dim, likelihood=fresh(self.likelihood))
+            vade = VaDE(
+                self.n_features,
+                self.n_clusters,
+                self.latent_dim,
+                likelihood=fresh(self.likelihood),
+                missing=self.missing,
+            )
             recipe = vade.recipe("autoencoder", pretrain_epochs)
             fit(vade, run.x.cpu(), seed=run.seed, recipe=recipe, device=str(run.x.device), progress=False)
-            kmeans_start(vade.encoder.mean).run(run)
+            kmeans_start(vade.encode).run(run)
 
         start: list[Step] = [Compute(name="start", run=cluster_vade)]
         if pretraining == "neighbours":
-            encode, decode = autoencoder.encoder, autoencoder.decoder
             epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
-            start = neighbour_pretraining(encode, decode, [autoencoder], epochs=epochs_before)
+            start = neighbour_pretraining(
+                encode, autoencoder.decoder, [autoencoder], epochs=epochs_before, view=partial(view, self.likelihood)
+            )
             start.append(kmeans_start(directions(encode)))
         return [
             Compute(name="weights", run=draw_weights),
@@ -138,7 +155,7 @@ class MixtureOfVAEs(Story):
     def _experts_loss(self, batch: Batch) -> Tensor:
         """Minus the ELBO of each VAE on rows of its own starting cluster, mean over rows: no other pair is computed."""
         x = own_rows(batch)
-        q = self.encoders(x, self.every_cluster)
+        q = self.encoders(encoder_inputs(self.likelihood, x), self.every_cluster)
         z = q.rsample()
         prior = DiagonalNormal(torch.zeros_like(z), z.new_ones(1))
         bound = self.likelihood(self.decoders(z)).log_prob(x) + prior.log_prob(z) - q.log_prob(z)

@@ -22,6 +22,7 @@ approach to clustering", IJCAI 2017 (arXiv 1611.05148), equations 1-6 and 16; ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -32,7 +33,7 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.dissimilarities import Dissimilarity, dissimilarity_named
-from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
+from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
@@ -61,6 +62,8 @@ class VaDE(Story):
         prior: p(z | cluster): "gaussian" (diagonal), "mahalanobis" (a full Gaussian), "manhattan", "cosine" or another
             of the names that `DissimilarityMixture` takes, with an alpha for each cluster; or a part of
             `probclust.dissimilarities`, built for n_features=latent_dim.
+        missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
+            the mask.
 
     Example:
         >>> import torch, probclust as pc
@@ -79,6 +82,7 @@ class VaDE(Story):
         hidden: Sequence[int] = (500, 500, 2000),
         likelihood: str | Likelihood = "gaussian",
         prior: str | Dissimilarity = "gaussian",
+        missing: bool = False,
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         self.dissimilarity: Dissimilarity | None = None
@@ -86,8 +90,10 @@ class VaDE(Story):
             self.dissimilarity = dissimilarity_named(prior, latent_dim, n_clusters, learn_alpha="cluster")
             self.is_density = self.dissimilarity.is_density
         self.on_sphere = self.dissimilarity is not None and self.dissimilarity.on_sphere
-        self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_features, hidden, latent_dim)
-        self.likelihood = likelihood_named(likelihood, n_features)
+        self.likelihood = likelihood_named(likelihood, n_features, missing)
+        self.missing = missing
+        n_seen = n_inputs(self.likelihood, n_features)
+        self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_seen, hidden, latent_dim)
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         if self.dissimilarity is None:
@@ -111,7 +117,7 @@ class VaDE(Story):
     def guide(self, x: Tensor) -> None:
         """q(z | x)."""
         with pyro.plate("data", x.shape[0]):
-            pyro.sample("z", self.encoder(x))
+            pyro.sample("z", self.encoder(encoder_inputs(self.likelihood, x)))
 
     def recipe(
         self,
@@ -133,16 +139,25 @@ class VaDE(Story):
         """
         if pretraining not in ("neighbours", "autoencoder"):
             raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
-        encode, modules = self.encoder.mean, [self.encoder.trunk, self.encoder.loc, self.decoder]
+        encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
+        seen = partial(view, self.likelihood)
         start: list[Step]
         if pretraining == "neighbours":
             start = neighbour_pretraining(
-                encode, self.decode, modules, epochs=15 if pretrain_epochs is None else pretrain_epochs
+                encode,
+                lambda z: seen(self.decode(z)),
+                modules,
+                epochs=15 if pretrain_epochs is None else pretrain_epochs,
+                view=seen,
             )
             start.append(kmeans_start(directions(encode)))
         else:
             start = reconstruction_pretraining(
-                encode, self.decode, modules, epochs=50 if pretrain_epochs is None else pretrain_epochs
+                encode,
+                lambda z: seen(self.decode(z)),
+                modules,
+                epochs=50 if pretrain_epochs is None else pretrain_epochs,
+                view=seen,
             )
             start.append(gmm_start(encode))
         return [
@@ -160,6 +175,10 @@ class VaDE(Story):
             SVI(epochs=epochs, learning_rate=2e-4, batch_size=64),
         ]
 
+    def encode(self, x: Tensor) -> Tensor:
+        """(rows, latent_dim) mean of q(z | x), from (rows, n_features)."""
+        return self.encoder.mean(encoder_inputs(self.likelihood, x))
+
     def decode(self, z: Tensor) -> Tensor:
         """(rows, n_features) mean of x given (rows, latent_dim) codes."""
         return self.likelihood(self.decoder(z)).mean
@@ -167,7 +186,7 @@ class VaDE(Story):
     @torch.no_grad()
     def _set_prior(self, run: Run) -> None:
         """The prior's parameters and weights from the codes of each starting cluster; codes to unit scale first."""
-        codes = encode_all(self.encoder.mean, run.x)
+        codes = encode_all(self.encode, run.x)
         if not self.on_sphere:
             codes = rescale_codes(codes, self.encoder.loc, self.decoder)
         weights, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)

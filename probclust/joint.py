@@ -268,6 +268,8 @@ def blame(joint: Joint) -> str:
         for kind, sites in (("guide", joint.guide), ("model", joint.model)):
             for site in sites.values():
                 for what, tensor in (("value", site.value), ("log probability", site.log_prob)):
+                    if site.observed and what == "value":  # NaN in x stands for a missing entry
+                        continue
                     if tensor.is_floating_point() and wrong(tensor).any():
                         return f"site '{site.name}' of the {kind}: its {what} is not finite"
     return "no single site: the sum of the log probabilities is not finite"

@@ -14,12 +14,28 @@ from torch.nn import functional
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import PowerSpherical
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "swish": nn.SiLU,
+}
 
-def mlp(sizes: Sequence[int]) -> nn.Sequential:
-    """A perceptron with ReLU between its layers and none after the last; `sizes` from input to output."""
+
+def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
+    """A perceptron without an activation after its last layer.
+
+    Args:
+        sizes: from input to output.
+        activation: between the layers, one of `ACTIVATIONS`.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}")
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -163,12 +179,13 @@ class Autoencoder(nn.Module):
         n_features: D.
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         latent_dim: L.
+        n_out: columns that the decoder gives; None for D.
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, n_out: int | None = None) -> None:
         super().__init__()
         self.encoder = mlp([n_features, *hidden, latent_dim])
-        self.decoder = mlp([latent_dim, *reversed(hidden), n_features])
+        self.decoder = mlp([latent_dim, *reversed(hidden), n_features if n_out is None else n_out])
 
 
 def redraw(network: nn.Module) -> None:

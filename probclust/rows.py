@@ -25,7 +25,7 @@ def admit(story: Story, x: Any) -> Tensor:
     """
     if not isinstance(story, Story):
         raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
-    rows = as_rows(x, n_features=story.n_features, dtype=story.dtype)
+    rows = as_rows(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True

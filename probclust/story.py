@@ -31,6 +31,8 @@ class Story(Part):
     Attributes:
         conditional: True where the model conditions on `x`, so that it is no density of `x`.
         is_density: False where the log joint is no log density of `x`; comparisons then show no likelihood.
+        missing: True where NaN entries of `x` count as unobserved: model and guide take them (see
+            `probclust.missing`); else they are refused at the door.
         arguments: the constructor's arguments, recorded, from which `pc.load` and restarts build the story anew.
 
     Example:
@@ -51,6 +53,7 @@ class Story(Part):
 
     conditional: bool = False
     is_density: bool = True
+    missing: bool = False
 
     def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
         for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):

@@ -21,6 +21,7 @@ def as_rows(
     min_rows: int = 1,
     name: str = "x",
     dtype: torch.dtype = torch.float32,
+    missing: bool = False,
 ) -> Tensor:
     """Turn a table of numbers into a contiguous tensor on the CPU, or say what is wrong with it and where.
 
@@ -33,9 +34,10 @@ def as_rows(
         min_rows: The smallest number of rows that is enough.
         name: What the error messages call it.
         dtype: torch.float32 or torch.float64.
+        missing: Let NaN pass, for entries that were not observed.
 
     Returns:
-        A (rows, features) tensor of finite values.
+        A (rows, features) tensor of finite values, or NaN where `missing` lets it pass.
 
     Raises:
         TypeError: If it holds something other than real numbers.
@@ -53,8 +55,8 @@ def as_rows(
         rows = rows.copy()
     tensor = torch.from_numpy(rows)
     low, high = torch.aminmax(tensor)  # both are NaN if any value is; cheaper than a mask over all values
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise ValueError(_not_finite(array, rows, x, name))
+    if not (torch.isfinite(low) and torch.isfinite(high)) and not (missing and not tensor.isinf().any()):
+        raise ValueError(_not_finite(array, rows, x, name, missing))
     return tensor
 
 
@@ -181,15 +183,16 @@ def _check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, 
         )
 
 
-def _not_finite(array: NDArray[Any], rows: NDArray[Any], x: Any, name: str) -> str:
+def _not_finite(array: NDArray[Any], rows: NDArray[Any], x: Any, name: str, missing: bool) -> str:
     """Describe the first value of `rows` that is not finite; `array` holds the values as they were passed."""
-    row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+    row, column = (int(i) for i in np.argwhere(np.isinf(rows) if missing else ~np.isfinite(rows))[0])
     where = f"first in row {row}, column {column}"
     if isinstance(x, pd.DataFrame):
         where += f" ({x.columns[column]!r})"
     value = array[row, column]
     if np.isnan(value):
-        return f"Input {name} contains NaN, {where}: impute such values, or drop their rows"
+        remedy = "impute such values, drop their rows, or take a story with missing=True"
+        return f"Input {name} contains NaN, {where}: {remedy}"
     if np.isinf(value):
         return f"Input {name} contains infinity, {where}: replace such values, or drop their rows"
     return f"Input {name} contains a value too large for {rows.dtype}, {value} {where}: rescale the features"

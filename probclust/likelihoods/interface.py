@@ -78,7 +78,11 @@ def encoder_inputs(likelihood: Any, x: Tensor) -> Tensor:
     return torch.cat([seen.nan_to_num(), x.isnan().logical_not().to(seen)], -1)
 
 
+def n_view(likelihood: Any, n_features: int) -> int:
+    """Columns of `view`."""
+    return int(getattr(likelihood, "n_view", n_features))
+
+
 def n_inputs(likelihood: Any, n_features: int) -> int:
     """Columns of `encoder_inputs`."""
-    n_view = int(getattr(likelihood, "n_view", n_features))
-    return n_view + n_features if getattr(likelihood, "allows_missing", False) else n_view
+    return n_view(likelihood, n_features) + n_features * getattr(likelihood, "allows_missing", False)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probclust.likelihoods.interface import Likelihood, n_outputs, view
+from probclust.likelihoods.interface import Likelihood, n_outputs, n_view, view
 from probclust.missing import observed
 from probclust.recorded import Part
 
@@ -32,7 +32,7 @@ class Missing(Part):
         self.base: Any = likelihood
         self.n_features, self.n_outputs = n_features, n_outputs(likelihood, n_features)
         self.n_heads = getattr(likelihood, "n_heads", 1)
-        self.n_view = int(getattr(likelihood, "n_view", n_features))
+        self.n_view = n_view(likelihood, n_features)
         with torch.no_grad():
             observed(likelihood(torch.zeros(1, self.n_outputs)))
 

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor, nn
 from torch.distributions import Independent
 
-from probclust.likelihoods.interface import Likelihood, n_outputs, view
+from probclust.likelihoods.interface import Likelihood, n_outputs, n_view, view
 from probclust.likelihoods.named import likelihood_named
 from probclust.missing import centre, observed
 from probclust.recorded import Part
@@ -43,8 +43,7 @@ class Mixed(Part):
         self.modules_of_parts = nn.ModuleList(part for part in self.parts if isinstance(part, nn.Module))
         self.widths = [n_outputs(part, len(c)) for c, part in zip(self.columns, self.parts, strict=True)]
         self.n_outputs = sum(self.widths)
-        views = [int(getattr(p, "n_view", len(c))) for c, p in zip(self.columns, self.parts, strict=True)]
-        self.n_view = sum(views)
+        self.n_view = sum(n_view(part, len(c)) for c, part in zip(self.columns, self.parts, strict=True))
 
     def view(self, x: Tensor) -> Tensor:
         """(rows, n_view) what networks see of rows, block by block."""
