@@ -10,6 +10,8 @@ from .errors import NonFiniteError as NonFiniteError
 from .errors import SavedStoryError as SavedStoryError
 from .estimator import DeepMixture as DeepMixture
 from .fitting import fit as fit
+from .imputation import Imputation as Imputation
+from .imputation import impute as impute
 from .inference_data import to_inference_data as to_inference_data
 from .recipe import SVI as SVI
 from .recipe import Compute as Compute
