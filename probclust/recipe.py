@@ -103,6 +103,13 @@ class Train:
         """
         return False
 
+    def after(self, batch: Batch) -> None:
+        """Called after each batch, once its gradient step is taken.
+
+        A subclass may do here what follows from the batch without a gradient, changing the story's own parameters and
+        buffers, or `run.memory` as in `before`.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class SVI(Train):

@@ -90,6 +90,7 @@ class Trainer:
                 if checked:
                     self._check_gradients(epoch, number)
                 self.optimizer.step()
+                self.step.after(Batch(rows, index, self.run))
                 total += loss.detach() * len(index)
                 seen += len(index)
         if not seen:
