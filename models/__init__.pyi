@@ -1,6 +1,8 @@
 from .damic import DAMIC as DAMIC
+from .dcn import DCN as DCN
 from .dec import DEC as DEC
 from .dissimilarity_mixture import DissimilarityMixture as DissimilarityMixture
+from .dmae import DMAE as DMAE
 from .gaussian_mixture import GaussianMixture as GaussianMixture
 from .gmvae import GMVAE as GMVAE
 from .idec import IDEC as IDEC
