@@ -243,7 +243,7 @@ def incomplete(fn: Any) -> Any:
     Raises:
         ValueError: nothing is known of its marginals.
     """
-    if hasattr(fn, "impute"):
+    if hasattr(fn, "impute") and not hasattr(fn, "observed"):  # it takes NaN as it is
         return fn
     if fn.event_dim == 0:
         return _Single(fn)

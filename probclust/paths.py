@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
+from torch.distributions import Categorical
 from torch.nn import functional
 
-from probclust.joint import CLUSTER, Pass, Site, mean_of, trace_joint
+from probclust.joint import CLUSTER, Pass, Site, trace_joint
+from probclust.likelihoods.mixed import Blocks
 from probclust.modes import mean_globals, mean_rows, placeholder, sites_at_mode
 from probclust.rows import admit, evaluating
 from probclust.sampling import columns
@@ -67,8 +69,8 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
         share = t.cpu()[:, None]
         mixed = (1 - share) * decoded[0] + share * decoded[1]
         for name, where in found.items():
-            if torch.isnan(mean_of(sites[name].fn, name)).all():
-                mixed[:, where] = torch.where(share < 0.5, decoded[0], decoded[1])[:, where]
+            jumping = where[_categorical(sites[name].fn).expand(len(where))]
+            mixed[:, jumping] = torch.where(share < 0.5, decoded[0], decoded[1])[:, jumping]
     return mixed
 
 
@@ -114,3 +116,16 @@ def _between(start: Tensor, end: Tensor, t: Tensor, fn: Any) -> Tensor:
     angle = angle.clamp(1e-3, torch.pi - 1e-3)
     direction = ((1 - t) * angle).sin() * start / lengths[0] + (t * angle).sin() * end / lengths[1]
     return ((1 - t) * lengths[0] + t * lengths[1]) * functional.normalize(direction, dim=-1)
+
+
+def _categorical(fn: Any) -> Tensor:
+    """() or (columns,) whether what a site observes are categories, between which nothing lies."""
+    if isinstance(fn, Blocks):
+        out = torch.zeros(fn.event_shape, dtype=torch.bool)
+        for columns, block in zip(fn.columns, fn.blocks, strict=True):
+            out[columns] = _categorical(block)
+        return out
+    for inner in ("base_dist", "base"):
+        if hasattr(fn, inner):
+            return _categorical(getattr(fn, inner))
+    return torch.tensor(isinstance(fn, Categorical))

@@ -22,6 +22,9 @@ from torch import distributions as td
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import NormExponential, PowerSpherical, VonMisesFisher
 from probclust.joint import CLUSTER, PLATE
+from probclust.likelihoods.mixed import Blocks
+from probclust.likelihoods.totals import GivenTotal
+from probclust.missing import ObservedFeatures, ObservedNormal
 
 Temperature = float | Mapping[str, float]
 
@@ -70,7 +73,8 @@ def tempered(fn: Any, temperature: float) -> Any:
 
     Exact for the families that it knows, and for every distribution of a single count that knows its mean and
     variance. Two are tempered from within, and their densities are no powers: a transformed distribution by its base,
-    as normalising flows have it, and a multinomial by its single draws. Add a family of your own by
+    as normalising flows have it, and a multinomial by its single draws. Counts given their total keep the
+    distribution of the total. Add a family of your own by a method `tempered(temperature)`, or by
     `@probclust.tempering.tempered.register(MyDistribution)`.
 
     Args:
@@ -89,6 +93,8 @@ def tempered(fn: Any, temperature: float) -> Any:
         >>> tempered(dist.Normal(2.0, 3.0), 0.25)
         Normal(loc: 2.0, scale: 1.5)
     """
+    if hasattr(fn, "tempered"):
+        return fn.tempered(temperature)
     if fn.event_dim == 0 and getattr(fn.support, "is_discrete", False):
         return TemperedCounts(fn, temperature)
     raise NotImplementedError(
@@ -242,6 +248,29 @@ def _power_spherical(fn: Any, temperature: float) -> Any:
 @tempered.register(NormExponential)
 def _norm_exponential(fn: Any, temperature: float) -> Any:
     return NormExponential(fn.loc, fn.rate / temperature, fn.p).expand(fn.batch_shape)
+
+
+@tempered.register(ObservedFeatures)
+def _observed_features(fn: Any, temperature: float) -> Any:
+    return ObservedFeatures(tempered(fn.base, temperature))
+
+
+@tempered.register(ObservedNormal)
+def _observed_normal(fn: Any, temperature: float) -> Any:
+    return ObservedNormal(fn.loc, fn.scale_tril * temperature**0.5)
+
+
+@tempered.register(Blocks)
+def _blocks(fn: Any, temperature: float) -> Any:
+    return Blocks(fn.columns, [tempered(block, temperature) for block in fn.blocks])
+
+
+@tempered.register(GivenTotal)
+def _given_total(fn: Any, temperature: float) -> Any:
+    def given(total: Tensor) -> Any:
+        return tempered(fn.given(total), temperature)
+
+    return GivenTotal(fn.totals, given, Size((*fn.batch_shape, *fn.event_shape)))
 
 
 class TemperedCounts(dist.TorchDistribution):

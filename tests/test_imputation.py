@@ -15,6 +15,9 @@ from torch.distributions import Laplace, MultivariateNormal, Normal
 import probclust as pc
 from probclust.distributions import NormExponential
 from probclust.imputation import incomplete
+from probclust.likelihoods import Categorical
+from probclust.likelihoods import Mixed as Mixed_
+from probclust.likelihoods.named import BY_NAME
 from probclust.models import DAMIC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.sampling import rows_of
 
@@ -214,6 +217,25 @@ def test_guides_that_take_nan_propose_from_it():
     x = with_gaps(torch.randn(6, 4))
     assert torch.isfinite(pc.impute(story, x, draws=3, particles=5).x).all()
     assert story.saw_gaps
+
+
+@pytest.mark.parametrize("likelihood", [*sorted(set(BY_NAME) - {"multinomial"}), "mixed"])
+def test_every_likelihood_imputes(likelihood):
+    part = (
+        Mixed_([([2], "gaussian"), ([0], Categorical(1, 3)), ([1], "poisson")]) if likelihood == "mixed" else likelihood
+    )
+    story = VaDE(3, 2, latent_dim=2, hidden=(8,), likelihood=part)
+    x = pc.sample(story, 4, seed=0, temperature=0.5)["x"].float()
+    shown = torch.where(torch.rand(4, 3) < 0.4, NAN, x)
+    found = pc.impute(story, shown, draws=3, particles=8)
+    assert torch.isfinite(pc.log_joint(story, found.x.flatten(0, 1))).all()
+
+
+@pytest.mark.parametrize("build", [GaussianMixture, VaDE, MixtureOfVAEs])
+def test_stories_that_were_fitted_to_gaps_impute(build):
+    story = build(4, 3, missing=True)
+    found = pc.impute(story, with_gaps(torch.rand(5, 4)), draws=3, particles=8)
+    assert torch.isfinite(found.x).all()
 
 
 def test_frames_and_arrays_with_gaps_are_taken():

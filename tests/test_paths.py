@@ -10,6 +10,7 @@ from stories import CASE_NAMES, CASES, FactorAnalysers, Poissons
 from torch import nn
 
 import probclust as pc
+from probclust.likelihoods import Categorical, Mixed
 from probclust.models import DAMIC, DEC, GaussianMixture, MixtureOfVAEs, VaDE
 
 OURS = {
@@ -89,6 +90,15 @@ def test_categories_change_in_the_middle():
             pass
 
     assert pc.interpolate(Kinds(), 0, 1, n=6).flatten().tolist() == [0, 0, 0, 2, 2, 2]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_so_do_the_categories_of_a_table(missing):
+    table = Mixed([([0], "gaussian"), ([1], Categorical(1, 3)), ([2], "poisson")])
+    story = VaDE(3, 2, latent_dim=2, hidden=(8,), likelihood=table, missing=missing)
+    path = pc.interpolate(story, 0, 1, n=8)
+    assert torch.equal(path[:, 1], path[:, 1].round())
+    assert (path[1:-1, [0, 2]] != path[[0], :][:, [0, 2]]).all()
 
 
 @pytest.mark.parametrize("wrong", [3, -1, True, 0.5, [1.0, 2.0], "ab", None])

@@ -14,6 +14,9 @@ from torch.nn.functional import normalize
 import probclust as pc
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import NormExponential, PowerSpherical, VonMisesFisher
+from probclust.likelihoods import Multinomial
+from probclust.likelihoods.mixed import Blocks
+from probclust.missing import observed
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.tempering import TemperedCounts, tempered
 
@@ -40,6 +43,11 @@ CLOSED = {
     "von-mises-fisher": VonMisesFisher(normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0), torch.tensor(4.0)),
     "power-spherical": PowerSpherical(normalize(torch.tensor([1.0, 2.0, 3.0]), dim=0), torch.tensor(4.0)),
     "manhattan": NormExponential(torch.tensor([1.0, -2.0]), torch.tensor(2.0), 1.0),
+    "some-observed": observed(DiagonalNormal(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0]))),
+    "multivariate-some-observed": observed(dist.MultivariateNormal(torch.ones(2), scale_tril=FACTOR)),
+    "blocks": Blocks(
+        [[1], [0]], [dist.Normal(torch.ones(1), 2.0).to_event(1), dist.Gamma(3.0, torch.ones(1)).to_event(1)]
+    ),
     "masked": dist.Normal(torch.tensor([1.0, -2.0]), 0.7).mask(torch.tensor([True, False])),
 }
 
@@ -83,6 +91,14 @@ def test_counts_are_drawn_from_the_power(plain, temperature):
     if wanted[-1] < 5:
         observed[-2:], wanted[-2:] = [sum(observed[-2:])], [sum(wanted[-2:])]
     assert stats.chisquare(observed, wanted, sum_check=False).pvalue > 1e-6
+
+
+def test_words_are_tempered_and_totals_are_not():
+    law = Multinomial(3, mean_total=200.0)(torch.tensor([[0.2, 0.3, 0.5]]).log().expand(500, 3))
+    cold = tempered(law, 0.5).sample()
+    shares = (cold / cold.sum(1, keepdim=True).clamp(min=1)).mean(0)
+    torch.testing.assert_close(shares, torch.tensor([0.04, 0.09, 0.25]) / 0.38, atol=0.02, rtol=0)
+    assert stats.ks_2samp(cold.sum(1).detach().numpy(), law.sample().sum(1).detach().numpy()).pvalue > 1e-6
 
 
 def test_draws_of_a_gaussian_mixture_have_the_tempered_covariance():

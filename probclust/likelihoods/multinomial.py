@@ -55,6 +55,10 @@ class _Multinomial(TorchDistribution):
         shape = torch.broadcast_shapes(total.shape, log_shares.shape)
         super().__init__(shape[:-1], shape[-1:])
 
+    def tempered(self, temperature: float) -> _Multinomial:
+        """The multinomial whose single draws are at a temperature."""
+        return _Multinomial(self.total, (self.log_shares / temperature).log_softmax(-1))
+
     def log_prob(self, value: Tensor) -> Tensor:
         """(...) log probability of (..., D) counts that sum to the total, in nats."""
         ways = torch.lgamma(self.total.squeeze(-1) + 1) - torch.lgamma(value + 1).sum(-1)
