@@ -23,6 +23,8 @@ from probclust.sampling import columns
 from probclust.scoring import predict
 from probclust.story import Story
 
+CONTINUOUS, DISCRETE, DIRECTIONAL, UNOBSERVED = "continuous", "discrete", "directional", "unobserved"
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -35,6 +37,11 @@ class Measure:
     """
 
     kinds: tuple[str, ...]
+
+    @property
+    def is_by_columns(self) -> bool:
+        """Whether a scaler of columns changes it by a known volume, of each continuous column on its own."""
+        return set(self.kinds) <= {CONTINUOUS, DISCRETE, UNOBSERVED}
 
     def __str__(self) -> str:
         if len(set(self.kinds)) == 1:
@@ -58,7 +65,7 @@ def measure_of(story: Story, x: Any) -> Measure:
     times = Counter(column for where in found.values() for column in where.tolist())
     if max(times.values()) > 1:  # such as x > 0.5, which looks like column 1 repeated
         return Measure((f"a transformation of x by {type(story).__qualname__}",))
-    kinds = ["unobserved"] * story.n_features
+    kinds = [UNOBSERVED] * story.n_features
     for site in _observed(story, rows):
         for column in found[site.name].tolist():
             kinds[column] = _kind(site)
@@ -112,7 +119,7 @@ def _kind(site: Site) -> str:
     try:
         support = _base(site.fn).support
     except NotImplementedError:  # the distribution does not say
-        return "continuous" if torch.is_floating_point(site.value) else "discrete"
+        return CONTINUOUS if torch.is_floating_point(site.value) else DISCRETE
     if isinstance(support, type(constraints.sphere)):
-        return "directional"
-    return "discrete" if support.is_discrete else "continuous"
+        return DIRECTIONAL
+    return DISCRETE if support.is_discrete else CONTINUOUS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,11 +85,19 @@ def _bound(story: Story, x: Any, particles: int, seed: int, weighted: bool) -> T
     with evaluating(story, seed):
         for part, batch in chunks(story, rows):
             running = torch.full((len(batch),), -math.inf if weighted else 0.0, dtype=story.dtype)
-            for _ in range(particles):
-                draw = _table(story, batch, "draw").logsumexp(1).cpu()
+            for draw in log_weights(story, batch, particles):
                 running = torch.logaddexp(running, draw) if weighted else running + draw
             out[part] = running - math.log(particles) if weighted else running / particles
     return out
+
+
+def log_weights(story: Story, batch: Tensor, particles: int) -> Iterator[Tensor]:
+    """For each draw of the local latents (rows,) log p(x, latents) - log q(latents | x), the cluster summed out.
+
+    Run it within `evaluating`: it draws from torch's random state.
+    """
+    for _ in range(particles):
+        yield _table(story, batch, "draw").logsumexp(1).cpu()
 
 
 def _table(story: Story, batch: Tensor, latents: Any) -> Tensor:

@@ -3,17 +3,20 @@ from __future__ import annotations
 import math
 import warnings
 
+import numpy as np
 import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from linear_gaussian import exact_log_likelihood, linear_gaussian
 from sklearn.datasets import make_blobs
-from stories import CASES, Poissons
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from stories import CASES, Poissons, SharedFactors
 
 import probclust as pc
 
-LIKELIHOOD = ["log_likelihood", "se", "difference", "difference_se"]
+LIKELIHOOD = ["log_likelihood", "se", "difference", "difference_se", "particles", "gain", "ess"]
 
 
 def blobs(n_rows=300, seed=0):
@@ -203,3 +206,163 @@ def test_bad_input_is_refused_before_any_work():
         pc.compare({"a": story}, x, y[:5])
     with pytest.raises(ValueError, match="particles must be an integer"):
         pc.compare({"a": story}, x, particles=0)
+
+
+# Rescaled rows
+
+
+def test_a_story_behind_a_scaler_has_the_density_of_the_raw_rows():
+    raw = torch.randn(40, 2, dtype=torch.float64) * torch.tensor([3.0, 0.2]) + 5
+    scaler = StandardScaler().fit(raw.numpy())
+    story = pc.models.GaussianMixture(2, 2).double()
+    table = pc.compare({"scaled": (scaler, story)}, raw)
+    moved = pc.models.GaussianMixture(2, 2).double()  # the same density, told of the raw rows
+    expected = pc.log_likelihood(story, scaler.transform(raw.numpy())) - np.log(scaler.scale_).sum()
+    assert table.loc["scaled", "log_likelihood"] == pytest.approx(float(expected.mean()))
+    with torch.no_grad():
+        scale = torch.as_tensor(scaler.scale_)
+        moved.load_state_dict(story.state_dict())
+        moved.loc.copy_(story.loc * scale + torch.as_tensor(scaler.mean_))
+    assert not np.isclose(float(expected.mean()), float(pc.log_likelihood(moved, raw).mean()), atol=0.1)
+
+
+def test_scaling_changes_no_rank():
+    """One density told in two units: their bounds on log p(x) agree, whatever the scaler."""
+    x = blobs(200)[0].astype(np.float32)
+    stories = {}
+    for name, scaler in {"standard": StandardScaler().fit(x), "min-max": MinMaxScaler((0, 5)).fit(x)}.items():
+        story = pc.models.GaussianMixture(2, 3, "full", reg_covar=1e-9).double()
+        pc.fit(story, scaler.transform(x), epochs=20, progress=False)
+        stories[name] = (scaler, story)
+    story = stories["raw"] = pc.models.GaussianMixture(2, 3, "full", reg_covar=1e-9).double()
+    pc.fit(story, x, epochs=20, progress=False)
+    table = pc.compare(stories, x)
+    assert table["log_likelihood"].to_numpy() == pytest.approx(table["log_likelihood"].iloc[0], abs=0.01)
+    wrong = pc.log_likelihood(stories["standard"][1], stories["standard"][0].transform(x)).mean()
+    assert abs(wrong - table.loc["raw", "log_likelihood"]) > 1  # what it would be without the change of volume
+
+
+def test_probabilities_of_counts_have_no_volume_to_change():
+    x = torch.poisson(torch.full((20, 4), 2.0))
+    story = Poissons(4, 2)
+    identical = MinMaxScaler((0, 10)).fit([[0.0] * 4, [10.0] * 4])
+    doubled = MinMaxScaler((0, 20)).fit([[0.0] * 4, [10.0] * 4])
+    table = pc.compare({"raw": story, "same": (identical, story)}, x)
+    assert table["log_likelihood"].nunique() == 1
+    alone = pc.compare({"doubled": (doubled, story)}, x)
+    expected = pc.log_likelihood(story, 2 * x).double().mean()
+    assert alone.loc["doubled", "log_likelihood"] == pytest.approx(float(expected))
+
+
+class Thresholds(pc.Story):
+    """Observes whether x exceeds 1/2: a transformation of x."""
+
+    def __init__(self, n_features, n_clusters):
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.logits = torch.nn.Parameter(torch.randn(n_clusters, n_features))
+
+    def model(self, x):
+        with pyro.plate("data", x.shape[0]):
+            k = pyro.sample("cluster", dist.Categorical(torch.ones(self.n_clusters)))
+            pyro.sample("x", dist.Bernoulli(logits=self.logits[k]).to_event(1), obs=(x > 0.5).to(x.dtype))
+
+    def guide(self, x):
+        pass
+
+
+def test_a_rescaled_transformation_of_x_has_no_likelihood():
+    x = torch.rand(20, 3)
+    scaler = StandardScaler().fit(x.numpy())
+    with pytest.warns(pc.ComparisonWarning, match="change of volume under the scaler is unknown"):
+        assert pc.compare({"bent": (scaler, Thresholds(3, 2))}, x)["log_likelihood"].isna().all()
+
+
+# Particles
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_bound_meets_the_exact_value_within_its_standard_error():
+    """Within that of the rows, and within 4 of the far smaller one that the draws alone give, plus what is missing."""
+    story = linear_gaussian(spread=1.5)
+    x = pc.sample(story, 300, seed=1)["x"]
+    exact = exact_log_likelihood(story, x).mean()
+    tables = [pc.compare({"story": story}, x, particles=100, seed=seed).loc["story"] for seed in range(5)]
+    assert all(abs(row["log_likelihood"] - exact) < row["se"] for row in tables)
+    bounds = np.array([row["log_likelihood"] for row in tables])
+    error = bounds.std(ddof=1) / math.sqrt(5)
+    gain = tables[0]["gain"]
+    assert abs(bounds.mean() - exact) < 4 * error + gain
+    assert error < 0.02
+    assert gain < 0.01
+    assert 30 < tables[0]["ess"] < 100
+
+
+@pytest.mark.usefixtures("float64")
+def test_with_the_exact_posterior_one_particle_is_enough():
+    story = linear_gaussian()
+    x = pc.sample(story, 50, seed=1)["x"]
+    table = pc.compare({"story": story}, x, particles=6)
+    assert table.loc["story", "log_likelihood"] == pytest.approx(exact_log_likelihood(story, x).mean(), abs=1e-9)
+    assert table.loc["story", "gain"] == pytest.approx(0, abs=1e-9)
+    # each draw is of every cluster's own posterior, so that all weights are equal
+    assert table.loc["story", "ess"] == pytest.approx(6)
+
+
+def test_too_few_particles_are_warned_of():
+    story = linear_gaussian(SharedFactors, spread=3.0)  # one z for all clusters, at cluster 0's posterior
+    x = pc.sample(story, 200, seed=1)["x"]
+    with pytest.warns(pc.ComparisonWarning, match="the bound of 'story' is not settled"):
+        table = pc.compare({"story": story}, x, particles=2)
+    assert table.loc["story", "gain"] > table.loc["story", "se"]
+
+
+def test_an_order_that_more_particles_may_turn_is_warned_of():
+    story, poor = linear_gaussian(), linear_gaussian(spread=1.6)  # one density, two guides
+    x = pc.sample(story, 200, seed=1)["x"]
+    with pytest.warns(pc.ComparisonWarning, match="more particles may put 'poor' first"):
+        table = pc.compare({"poor": poor, "good": story}, x, particles=2)
+    assert table.index.tolist() == ["good", "poor"]
+
+
+def test_an_exact_story_needs_one_particle():
+    table = pc.compare({"a": pc.models.GaussianMixture(2, 2)}, blobs(30)[0])
+    assert table.loc["a", ["particles", "gain", "ess"]].tolist() == [1, 0, 1]
+
+
+def test_seconds_are_those_of_the_records():
+    x, _ = blobs(60)
+    story = pc.models.GaussianMixture(2, 2)
+    records = {"a": pc.fit(story, x, epochs=2, progress=False)}
+    assert pc.compare({"a": story}, x, records=records).loc["a", "seconds"] == records["a"].seconds
+    with pytest.raises(ValueError, match=r"records must have the names of the stories, \['a'\], got \['b'\]"):
+        pc.compare({"a": story}, x, records={"b": records["a"]})
+
+
+# The generator wins
+
+
+def simulated(seed, n_rows):
+    """A mixture of factor analysers, and rivals fitted to its rows: mixtures of Gaussians, as flexible and less."""
+    generator = linear_gaussian(spread=1.2, seed=seed)
+    train, held_out = (pc.sample(generator, n_rows, seed=s)["x"] for s in (2 * seed, 2 * seed + 1))
+    stories = {}
+    for k, shape in ((2, "full"), (3, "full"), (3, "diag"), (4, "full")):
+        story = stories[f"{k} {shape}"] = pc.models.GaussianMixture(4, k, shape)
+        pc.fit(story, train, seed=seed, epochs=20, progress=False)
+    return stories | {"generator": generator}, held_out
+
+
+def ranks_first(seed, n_rows, particles):
+    stories, held_out = simulated(seed, n_rows)
+    return pc.compare(stories, held_out, particles=particles).index[0] == "generator"
+
+
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+def test_the_generator_ranks_first_in_each_of_3_simulated_sets():
+    assert all(ranks_first(seed, 300, 50) for seed in range(3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+def test_the_generator_ranks_first_in_19_of_20_simulated_sets():
+    assert sum(ranks_first(seed, 300, 100) for seed in range(20)) >= 19
