@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probclust import metrics
 from probclust.measure import why_no_density
-from probclust.sampling import reconstruct, rows_of, sample
+from probclust.sampling import columns, reconstruct, rows_of, sample
 from probclust.scoring import log_joint, log_likelihood, predict, responsibilities
 from probclust.story import Story
 
@@ -103,6 +103,7 @@ class Findings:
         points: (n, 2) picture of the log joint (`embedding`), and the rows it shows in `shown`.
         shown: (n,) row numbers.
         samples: (K, m, n_features) draws of x from each cluster; None where the story cannot be sampled.
+        why_no_samples: why it cannot.
         originals: (n, n_features) rows.
         reconstructions: (n, n_features), theirs; None where the story gives none.
     """
@@ -116,6 +117,7 @@ class Findings:
     samples: Tensor | None
     originals: Tensor
     reconstructions: Tensor | None
+    why_no_samples: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -127,6 +129,7 @@ class Findings:
             if self.points is None
             else {"rows": self.shown.tolist(), "points": np.round(self.points, 3).tolist()},
             "samples": _rounded(self.samples),
+            "why_no_samples": self.why_no_samples,
             "originals": _rounded(self.originals),
             "reconstructions": _rounded(self.reconstructions),
         }
@@ -154,6 +157,7 @@ def find(
     rng = np.random.default_rng(seed)
     shown = np.sort(rng.permutation(len(x))[:MAX_POINTS])
     picked = x[_spread(clusters, n_images, rng)]
+    samples, why_no_samples = draw_by_cluster(story, n_images, seed)
     return Findings(
         name=name,
         scores=scores(story, x, y, particles=particles, seed=seed),
@@ -161,20 +165,31 @@ def find(
         confusion=None if y is None else confusion(y, clusters, story.n_clusters),
         points=embedding(log_joint(story, x[shown]).numpy(), seed),
         shown=shown,
-        samples=None if story.conditional else draw_by_cluster(story, n_images, seed),
+        samples=samples,
         originals=picked,
         reconstructions=_reconstructed(story, picked),
+        why_no_samples=why_no_samples,
     )
 
 
-def draw_by_cluster(story: Story, n: int, seed: int) -> Tensor | None:
-    """(K, n, n_features) draws of x, n from each cluster; None where the sites cannot be put together to rows."""
+def draw_by_cluster(story: Story, n: int, seed: int) -> tuple[Tensor | None, str | None]:
+    """(K, n, n_features) draws of x, n from each cluster; or None, and why the story cannot give them.
+
+    It cannot where it conditions on x and has no `generative` of its own, or not yet; and where its sites cannot be put
+    together to rows.
+    """
     clusters = torch.arange(story.n_clusters).repeat_interleave(n)
-    draws = sample(story, len(clusters), cluster=clusters, seed=seed)
     try:
-        return rows_of(story, draws).view(story.n_clusters, n, -1)
-    except ValueError:  # a site observes a transformation of x
-        return None
+        columns(story)
+    except ValueError as error:  # a site observes a transformation of x
+        return None, str(error)
+    try:
+        draws = sample(story, len(clusters), cluster=clusters, seed=seed)
+    except ValueError as error:
+        if not story.conditional:
+            raise
+        return None, str(error)
+    return rows_of(story, draws).view(story.n_clusters, n, -1), None
 
 
 def embedding(table: NDArray[Any], seed: int) -> NDArray[np.float64] | None:

@@ -103,7 +103,11 @@ def story_section(found: Findings, fit: Mapping[str, Any], shape: Shape, intro: 
         shape: height and width where rows are images.
         intro: a sentence below the heading.
     """
-    images = "" if shape is None or found.samples is None else _samples(found, found.samples, shape)
+    images = ""
+    if found.samples is None:
+        images = _notes([f"No draws of x are shown: {found.why_no_samples}."])
+    elif shape is not None:
+        images = _samples(found, found.samples, shape)
     again = "" if shape is None or found.reconstructions is None else _reconstructions(found, shape)
     table = "" if found.confusion is None else _confusion(found.name, found.confusion)
     body = (

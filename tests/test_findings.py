@@ -10,6 +10,7 @@ from stories import Poissons
 
 import probclust as pc
 from probclust.findings import confusion, embedding, find, scores
+from probclust.report import story_section
 
 
 @pytest.fixture(scope="module")
@@ -107,4 +108,24 @@ class Squares(Poissons):
 def test_a_story_without_columns_of_x_has_no_draws_of_rows(blobs):
     found = find("squares", Squares(4, 3), torch.as_tensor(blobs.x))
     assert found.samples is None
+    assert "observes a transformation of x" in found.why_no_samples
     assert found.reconstructions is None
+
+
+def test_a_conditional_story_has_draws_where_it_can_generate_and_else_says_why_not(blobs):
+    x = torch.as_tensor(blobs.x)
+    damic = pc.models.DAMIC(4, 3, latent_dim=2, hidden=(8,), gate_hidden=(8,))
+    without = find("damic", damic, x, n_images=5)
+    assert without.samples is None
+    assert "fit_codes" in without.facts()["why_no_samples"]
+    damic.fit_codes(x)
+    found = find("damic", damic, x, n_images=5)
+    assert found.why_no_samples is None
+    torch.testing.assert_close(
+        found.samples[2], pc.sample(damic, 15, torch.arange(3).repeat_interleave(5), 0)["x"][10:]
+    )
+    dec = find("dec", pc.models.DEC(4, 3, latent_dim=2, hidden=(8,)), x)
+    fit = {"settings": {}, "bounds": [], "history": [], "restart": 0}
+    assert dec.samples is None
+    assert "DEC conditions on x" in dec.why_no_samples
+    assert "DEC conditions on x" in story_section(dec, fit, None, "")
