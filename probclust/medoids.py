@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from probclust.recipe import START, Compute, Run
-from probclust.warm_start import in_known_order
+from probclust.warm_start import encode_all, in_known_order
 
 Between = Callable[[Tensor, Tensor], Tensor]
 """Dissimilarities (...) of rows (..., D) to centres (..., D) that broadcast."""
@@ -50,17 +50,20 @@ def k_medoids(distances: Tensor, n_clusters: int, max_rounds: int = 100) -> Tens
     return medoids
 
 
-def kmedoids_start(between: Between, max_rows: int = 2000) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, by k-medoids on the rows of x.
+def kmedoids_start(
+    between: Between, max_rows: int = 2000, *, encode: Callable[[Tensor], Tensor] | None = None
+) -> Compute:
+    """A step that puts starting labels into `run.memory[START]`, by k-medoids.
 
     Args:
         between: the dissimilarity.
         max_rows: medoids are sought among that many rows, drawn at random where there are more; the paper takes
             10,000.
+        encode: (rows, n_features) to (rows, latent_dim) codes to cluster; None to cluster x itself.
     """
 
     def find(run: Run) -> None:
-        x, n_clusters = run.x, run.story.n_clusters
+        x, n_clusters = run.x if encode is None else encode_all(encode, run.x), run.story.n_clusters
         some = x[torch.randperm(len(x))[:max_rows].to(x.device)]
         with torch.no_grad():
             medoids = some[k_medoids(_pairwise(some, some, between), n_clusters)]

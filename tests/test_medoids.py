@@ -46,3 +46,10 @@ def test_the_start_takes_the_order_of_known_clusters():
     run = Run(GaussianMixture(2, 3), blobs(), y, seed=0)
     kmedoids_start(manhattan).run(run)
     assert run.memory[START][:3].tolist() == [2, 0, 1]
+
+
+def test_the_start_clusters_codes_where_it_is_given_an_encoder():
+    x = torch.cat([100 * torch.randn(40, 1), blobs()], 1)  # the first column hides the clusters
+    run = Run(GaussianMixture(3, 3), x, None, seed=0)
+    kmedoids_start(manhattan, encode=lambda rows: rows[:, 1:]).run(run)
+    assert pc.metrics.accuracy(np.arange(40) % 3, run.memory[START]) == 1
