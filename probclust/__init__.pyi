@@ -13,12 +13,12 @@ from .fitting import fit as fit
 from .imputation import Imputation as Imputation
 from .imputation import impute as impute
 from .inference_data import to_inference_data as to_inference_data
-from .recipe import SVI as SVI
-from .recipe import Compute as Compute
-from .recipe import Train as Train
 from .modes import modes as modes
 from .paths import interpolate as interpolate
 from .prototypes import prototypes as prototypes
+from .recipe import SVI as SVI
+from .recipe import Compute as Compute
+from .recipe import Train as Train
 from .record import FitRecord as FitRecord
 from .recorded import Part as Part
 from .registry import register as register
@@ -32,6 +32,10 @@ from .scoring import log_joint as log_joint
 from .scoring import log_likelihood as log_likelihood
 from .scoring import predict as predict
 from .scoring import responsibilities as responsibilities
+from .select_clusters import ClusterSelection as ClusterSelection
+from .select_clusters import select_n_clusters as select_n_clusters
+from .stability import Stability as Stability
+from .stability import stability as stability
 from .storage import load as load
 from .storage import save as save
 from .story import Story as Story

@@ -1,0 +1,82 @@
+"""The number of clusters: the planted one is found, and the table is what its columns say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import KFold, ShuffleSplit
+
+import probclust as pc
+
+CENTRES = [[-8, 0], [0, 8], [8, 0], [0, -8]]
+
+
+def blobs(n=200, seed=0):
+    return make_blobs(n, centers=CENTRES, random_state=seed)[0].astype(np.float32)
+
+
+def spherical(k):
+    return pc.models.GaussianMixture(2, k, "spherical")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_planted_number_is_found(seed):
+    found = pc.select_n_clusters(spherical, blobs(seed=seed), range(3, 6), cv=2, seed=seed, epochs=10, n_init=2)
+    assert found.one_standard_error == 4
+    assert found.best >= 4
+    assert found.table.index.tolist() == [3, 4, 5]
+    assert found.table.loc[found.best, "difference"] == 0
+    assert "one standard error" in found.table.loc[4, "choice"]
+    assert found.table.loc[3, "difference"] < -10 * found.table.loc[3, "difference_se"]
+
+
+def test_a_story_with_latents_is_chosen_too():
+    def build(k):
+        return pc.models.MixtureOfVAEs(2, k, latent_dim=2, hidden=(8,))
+
+    found = pc.select_n_clusters(
+        build,
+        blobs(160) / 8,
+        [1, 4],
+        cv=ShuffleSplit(1, test_size=0.25, random_state=0),
+        particles=20,
+        recipe={"pretrain_epochs": 3, "fit_epochs": 20, "epochs": 5},
+    )
+    assert found.best == 4
+
+
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+def test_the_table_is_that_of_scikit_learns_mixture_on_the_same_splits():
+    x = blobs(120)
+    found = pc.select_n_clusters(spherical, x, [4], cv=3, epochs=20, n_init=2)
+    values = []
+    for train, test in KFold(3, shuffle=True, random_state=0).split(x):
+        reference = GaussianMixture(4, covariance_type="spherical", random_state=0, n_init=3).fit(x[train])
+        values.append(reference.score_samples(x[test]))
+    values = np.concatenate(values)
+    assert found.table.loc[4, "log_likelihood"] == pytest.approx(values.mean(), abs=0.02)
+    assert found.table.loc[4, "se"] == pytest.approx(values.std(ddof=1) / np.sqrt(120), rel=0.05)
+
+
+def test_bad_settings_are_refused():
+    x = blobs(20)
+    with pytest.raises(ValueError, match="at least one number, each once, got \\[\\]"):
+        pc.select_n_clusters(spherical, x, [])
+    with pytest.raises(ValueError, match=r"each once, got \[2, 2\]"):
+        pc.select_n_clusters(spherical, x, [2, 2])
+    with pytest.raises(ValueError, match="n_clusters must be an integer of at least 1, got 0"):
+        pc.select_n_clusters(spherical, x, range(2))
+    with pytest.raises(ValueError, match="at most the 10 rows of the smallest split, got 11"):
+        pc.select_n_clusters(spherical, x, [11], cv=2)
+    with pytest.raises(ValueError, match=r"build\(3\) must return a story of 3 clusters, got n_clusters=2"):
+        pc.select_n_clusters(lambda k: spherical(2), x, [3])
+    with pytest.raises(TypeError, match=r"must return a probclust\.Story"):
+        pc.select_n_clusters(lambda k: k, x, [3])
+
+
+def test_what_is_no_density_is_refused():
+    scores = type("Scores", (pc.models.GaussianMixture,), {"is_density": False})
+    with pytest.raises(ValueError, match="has no likelihood to choose by"):
+        pc.select_n_clusters(lambda k: scores(2, k), blobs(40), [2], cv=2, epochs=1)
