@@ -12,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probclust.alignment import cluster_order
 from probclust.joint import CLUSTER, Joint, Locals, Pass, Site, require_finite
 from probclust.measure import why_no_density
+from probclust.modes import placeholder
 from probclust.rows import admit, chunks, evaluating
 from probclust.sampling import columns
-from probclust.scoring import log_likelihood, positive
+from probclust.scoring import log_likelihood, positive, responsibilities
 from probclust.story import Story
 
 if TYPE_CHECKING:
@@ -28,15 +30,17 @@ Globals = dict[str, Tensor]
 
 
 def to_inference_data(
-    story: Story, x: Any, *, draws: int = 100, seed: int = 0, particles: int | None = None
+    story: Story | Sequence[Story], x: Any, *, draws: int = 100, seed: int = 0, particles: int | None = None
 ) -> InferenceData:
     """Draws of a story's latents given rows, replicates of the rows and their log-likelihood, for ArviZ.
 
-    Groups, each with dims chain (one) and draw first, then row:
+    Groups, each with dims chain (one, or one for each restart) and draw first, then row:
 
     - `posterior`: "cluster", drawn from the responsibilities; the local latents, drawn from the guide given that
       cluster; the global latents (no row dim), drawn from their guide, a point where the guide is one ("map").
     - `posterior_predictive`: a replicate of each observed site, drawn from the model given those latents.
+    - `predictions`: the posterior predictive of each cluster: at each draw a new row from every cluster, dim
+      component in place of row. Left out where the story conditions on x and cannot be sampled.
     - `log_likelihood`: log p(x_n | globals of that draw), in nats, one entry for each row whatever its sites, named
       as the observed site, or "x" where there are several. Cluster and local latents are summed out: exactly, or,
       where there are local latents beside the cluster, by the importance-weighted bound. Left out where the log
@@ -52,20 +56,30 @@ def to_inference_data(
     uncertain. ArviZ gives Pareto k = inf and warns there, because equal weights have no tail to fit; the value is
     right all the same. It counts no optimism for rows that were fitted: pass held-out rows.
 
-    The result holds draws * rows * (features + latents + 3) numbers at once; pass a part of the rows of a large
-    data set. The computation is cut into chunks of rows.
+    Several stories are restarts of one, a chain each. Restarts number their clusters differently (label switching):
+    each chain's clusters are renumbered to match the first story's by `cluster_order`, in "cluster", in `predictions`
+    and in the first dim of global latents that have n_clusters entries there. No other variable is aligned: the axes
+    of a latent z turn freely between restarts, and their R-hat means nothing. Nor are restarts draws of one
+    posterior: they are local optima, here with equal weights. R-hat of "cluster" and of the globals says whether they
+    agree, and `az.loo` scores their equal mixture; where their log-likelihoods differ much, its Pareto k warns.
+
+    The result holds draws * rows * (features + latents + 3) numbers at once, for each chain; pass a part of the rows
+    of a large data set. The computation is cut into chunks of rows.
 
     Args:
-        story: any story.
+        story: any story, or a sequence of restarts of one: of the same class and sizes.
         x: (rows, n_features). The columns of a pandas frame name the features.
-        draws: posterior draws per row.
-        seed: of all draws; the caller's random state is left alone.
+        draws: posterior draws per row and chain.
+        seed: of all draws, the next one for each further chain; the caller's random state is left alone.
         particles: per row of the importance-weighted bound; None for 100, or for 10 under each draw of globals
             that have a distribution. Stories without local latents need none.
 
     Returns:
         arviz.InferenceData with coordinates row, feature (of sites that observe columns of x as they are) and
-        component (the first dim of global latents of size n_clusters).
+        component (the first dim of global latents of size n_clusters, and of `predictions`).
+
+    Raises:
+        ValueError: the stories are of different classes or sizes, or there is none.
 
     Example:
         >>> import torch, probclust as pc
@@ -73,31 +87,68 @@ def to_inference_data(
         >>> data.posterior["cluster"].shape, data.posterior_predictive["x"].shape
         ((1, 4, 5), (1, 4, 5, 2))
     """
-    rows, draws = admit(story, x), positive("draws", draws)
-    shared, spread = _draw_globals(story, rows, draws, seed)
-    groups = _draw_rows(story, rows, shared, spread, seed)
-    feature = np.array([str(c) for c in x.columns]) if hasattr(x, "columns") else np.arange(story.n_features)
-    dims, coords = _local_dims(story, groups, feature)
-    if why_no_density(story, rows) is None:
-        name = next(iter(groups["observed_data"])) if len(groups["observed_data"]) == 1 else "x"
-        values = _log_likelihood(story, rows, shared, spread, seed, particles)
-        groups["log_likelihood"] = {name: values.double().numpy()[None]}
-        dims.setdefault(name, ["row"])
-    for name in shared[0]:
-        value = torch.stack([values[name] for values in shared]).cpu().numpy()[None]
+    stories = [story] if isinstance(story, Story) else _restarts(story)
+    rows, draws = admit(stories[0], x), positive("draws", draws)
+    chains = [_chain(one, rows, draws, seed + number, particles) for number, one in enumerate(stories)]
+    reference = responsibilities(stories[0], rows)
+    for one, chain in zip(stories[1:], chains[1:], strict=True):
+        _renumber(chain, cluster_order(reference, responsibilities(one, rows)).numpy())
+    groups = {group: dict(arrays) for group, arrays in chains[0].items()}
+    for group, arrays in groups.items():
+        if group != "observed_data":
+            groups[group] = {name: np.concatenate([chain[group][name] for chain in chains]) for name in arrays}
+    feature = np.array([str(c) for c in x.columns]) if hasattr(x, "columns") else np.arange(stories[0].n_features)
+    dims, coords = _local_dims(stories[0], groups, feature)
+    for name, value in groups.pop("globals").items():
         dims[name] = [f"{name}_dim_{i}" for i in range(value.ndim - 2)]
-        if value.shape[2:3] == (story.n_clusters,):
+        if value.shape[2:3] == (stories[0].n_clusters,):
             dims[name][0] = "component"
         groups["posterior"][name] = value
+    for name in groups["log_likelihood"]:
+        dims.setdefault(name, ["row"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version at import
         import arviz
     from probclust import __version__
 
     attrs = {"inference_library": "probclust", "inference_library_version": __version__}
-    attrs["story"] = type(story).__qualname__
-    named: dict[str, Any] = dict(groups)
-    return arviz.from_dict(**named, dims=dims, coords=coords, attrs=attrs)
+    attrs["story"] = type(stories[0]).__qualname__
+    predicted = {name: ["component", *dims[name][1:]] for name in groups["predictions"]}
+    named: dict[str, Any] = {group: arrays for group, arrays in groups.items() if arrays}
+    return arviz.from_dict(**named, dims=dims, coords=coords, pred_dims=predicted, pred_coords=coords, attrs=attrs)
+
+
+def _restarts(stories: Any) -> list[Story]:
+    if not isinstance(stories, Sequence) or not stories or not all(isinstance(one, Story) for one in stories):
+        raise TypeError(f"expected a probclust.Story or a sequence of them, got {type(stories).__name__}")
+    kinds = {(type(one).__qualname__, one.n_features, one.n_clusters) for one in stories}
+    if len(kinds) > 1:
+        raise ValueError(f"restarts must be of one class, n_features and n_clusters, got {sorted(kinds)}")
+    return list(stories)
+
+
+def _chain(story: Story, rows: Tensor, draws: int, seed: int, particles: int | None) -> dict[str, Arrays]:
+    """All groups of one story, with a chain dim of 1."""
+    shared, spread = _draw_globals(story, rows, draws, seed)
+    groups = _draw_rows(story, rows, shared, spread, seed)
+    groups["predictions"] = _draw_clusters(story, shared, list(groups["observed_data"]), seed)
+    groups["globals"] = {
+        name: torch.stack([values[name] for values in shared]).cpu().numpy()[None] for name in shared[0]
+    }
+    groups["log_likelihood"] = {}
+    if why_no_density(story, rows) is None:
+        name = next(iter(groups["observed_data"])) if len(groups["observed_data"]) == 1 else "x"
+        values = _log_likelihood(story, rows, shared, spread, seed, particles)
+        groups["log_likelihood"][name] = values.double().numpy()[None]
+    return groups
+
+
+def _renumber(chain: dict[str, Arrays], order: NDArray[np.int64]) -> None:
+    """Number a chain's clusters as another's, of which `order` says which they are, in place."""
+    chain["posterior"][CLUSTER] = np.argsort(order)[chain["posterior"][CLUSTER]]
+    by_component = {name for name, value in chain["globals"].items() if value.shape[2:3] == order.shape}
+    for group, names in (("predictions", set(chain["predictions"])), ("globals", by_component)):
+        chain[group] |= {name: chain[group][name].take(order, axis=2) for name in names}
 
 
 def _draw_globals(story: Story, rows: Tensor, draws: int, seed: int) -> tuple[list[Globals], bool]:
@@ -143,6 +194,23 @@ def _draw_rows(story: Story, rows: Tensor, shared: Sequence[Globals], spread: bo
                         put("observed_data", site.name, (part,), site.value)
                         put("posterior_predictive", site.name, where, site.fn.sample())
     return groups
+
+
+def _draw_clusters(story: Story, shared: Sequence[Globals], names: Sequence[str], seed: int) -> Arrays:
+    """A new row from each cluster under each draw of the globals: (1, draws, clusters, ...) by observed site."""
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    clusters = torch.arange(story.n_clusters, device=story.device)
+    with evaluating(story, seed):
+        for values in shared:
+            try:
+                sites = Pass(clusters, values, uncondition=True).run(
+                    story.generative, placeholder(story, len(clusters))
+                )
+            except (ValueError, NotImplementedError):  # it conditions on x, or is a score with no normaliser
+                return {}
+            for name in names:
+                found[name].append(sites[name].value.cpu())
+    return {name: torch.stack(values).numpy()[None] for name, values in found.items()}
 
 
 def _log_likelihood(
