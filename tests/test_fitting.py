@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import nn
 import probclust as pc
 from probclust import fitting
 from probclust.fitting import derived_seed
+from probclust.recipe import Batch
 from probclust.training import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -379,6 +382,29 @@ def test_patience_stops_on_the_objective() -> None:
     losses = record.losses()
     assert 6 <= len(losses) < 500
     assert min(losses[-5:]) > min(losses[:-5]) - 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching(pc.SVI):
+    """Remembers the rows of each batch, and the story's means after it."""
+
+    seen: list[tuple[list[int], torch.Tensor]] = field(default_factory=list)
+
+    def after(self, batch: Batch) -> None:
+        assert torch.equal(batch.x, batch.run.x[batch.index])
+        self.seen.append((batch.index.tolist(), batch.run.story.loc.detach().clone()))
+
+
+def test_a_step_acts_after_each_batch_once_its_weights_have_moved() -> None:
+    story, step = PlainMixture(4, 3), Watching(epochs=2, batch_size=50, learning_rate=0.1)
+    before = story.loc.detach().clone()
+    pc.fit(story, three_blobs(), recipe=[step])
+    assert len(step.seen) == 6
+    for epoch in (step.seen[:3], step.seen[3:]):
+        assert sorted(row for rows, _ in epoch for row in rows) == list(range(150))
+    means = [before, *(loc for _, loc in step.seen)]
+    assert not any(torch.equal(*pair) for pair in pairwise(means))
+    assert torch.equal(means[-1], story.loc)
 
 
 @pytest.mark.parametrize(
