@@ -12,7 +12,7 @@ from torch import nn
 
 import probclust as pc
 from probclust.contract import check_contract
-from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
+from probclust.models import DCN, GMVAE, GaussianMixture, MixtureOfVAEs, VaDE
 
 
 class Sound(pc.Story):
@@ -358,6 +358,8 @@ def test_sound_stories_pass(case, n_rows):
         lambda k: GaussianMixture(3, k),
         lambda k: VaDE(3, k, latent_dim=2, hidden=(4,)),
         lambda k: MixtureOfVAEs(3, k, latent_dim=2, hidden=(4,)),
+        lambda k: GMVAE(3, k, latent_dim=2, w_dim=2, hidden=(4,), w_hidden=(4,), prior_hidden=(4,)),
+        lambda k: DCN(3, k, latent_dim=2, hidden=(4,)),
         lambda k: Sound(3, k),
     ],
 )
