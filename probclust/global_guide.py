@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import pyro
 import pyro.distributions as dist
@@ -10,25 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
-Kind = Literal["map", "normal"]
+Kind = Literal["map", "normal", "conjugate"]
 
 
 def checked_kind(kind: Kind) -> Kind:
-    """`kind`, or a ValueError where it is neither "map" nor "normal"."""
-    if kind not in ("map", "normal"):
-        raise ValueError(f"global_guide must be 'map' or 'normal', got {kind!r}")
+    """`kind`, or a ValueError where there is no guide of that name."""
+    if kind not in get_args(Kind):
+        raise ValueError(f"global_guide must be 'map', 'normal' or 'conjugate', got {kind!r}")
     return kind
 
 
 class GlobalGuide(nn.Module):
-    """q(globals): a point (MAP) or a mean-field normal in unconstrained space, with plain parameters.
+    """q(globals): a point (MAP), a mean-field normal in unconstrained space, or the prior's own family.
 
-    Starts at one draw from the prior, which breaks the symmetry between clusters.
+    The first two start at one draw from the prior, which breaks the symmetry between clusters. "conjugate" gives a
+    latent with a Dirichlet or Beta prior a Dirichlet or Beta of its own, which starts about the prior's mean and can be
+    the exact posterior where the clusters of the rows are certain; the other latents a mean-field normal.
 
     Args:
         sites: prior distribution of each global latent, by site name.
-        kind: "map" for a point estimate in constrained space, "normal" for a mean-field normal.
-        scale: standard deviation at the start, in unconstrained space ("normal" only).
+        kind: "map" for a point estimate in constrained space, "normal" for a mean-field normal, or "conjugate".
+        scale: standard deviation at the start, in unconstrained space.
     """
 
     def __init__(self, sites: dict[str, Any], kind: Kind, scale: float = 0.1) -> None:
@@ -36,19 +39,48 @@ class GlobalGuide(nn.Module):
         self.kind = checked_kind(kind)
         self.names = list(sites)
         self.transforms = {name: biject_to(fn.support) for name, fn in sites.items()}
+        self.families: dict[str, Any] = {}
         self.locs = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
+        self.logits = nn.ParameterDict()  # of the mean
+        self.log_totals = nn.ParameterDict()  # apart from the mean, whose noise would swamp its slope
         for name, fn in sites.items():
+            family = _family(fn) if kind == "conjugate" else None
+            if family is not None:
+                self.families[name] = family
+                logits, log_total = _mean_and_total(fn)
+                self.logits[name] = nn.Parameter(logits)
+                self.log_totals[name] = nn.Parameter((log_total.exp() + scale**-2).log())
+                continue
             loc = self.transforms[name].inv(fn.sample()).detach().clone()
             self.locs[name] = nn.Parameter(loc)
-            if kind == "normal":
+            if kind != "map":
                 self.log_scales[name] = nn.Parameter(torch.full_like(loc, scale).log())
 
     def forward(self) -> dict[str, Tensor]:
         """Sample every global latent; values by site name, in constrained space."""
         return {name: pyro.sample(name, self._distribution(name)) for name in self.names}
 
+    @torch.no_grad()
+    def start(self, laws: Mapping[str, Any]) -> None:
+        """Move q to given distributions, by site name: to their mean, their moments or their parameters, by kind."""
+        for name, law in laws.items():
+            if name in self.families:
+                for parameter, value in zip(
+                    (self.logits[name], self.log_totals[name]), _mean_and_total(law), strict=True
+                ):
+                    parameter.copy_(value)
+            elif self.kind == "map":
+                self.locs[name].copy_(self.transforms[name].inv(law.mean))
+            else:
+                draws = self.transforms[name].inv(law.sample((1000,)))
+                self.locs[name].copy_(draws.mean(0))
+                self.log_scales[name].copy_(draws.std(0).log())
+
     def _distribution(self, name: str) -> Any:
+        if name in self.families:
+            law = self.families[name](self.logits[name].softmax(-1) * self.log_totals[name].exp())
+            return law.to_event(len(law.batch_shape))
         transform, loc = self.transforms[name], self.locs[name]
         if self.kind == "map":
             value = transform(loc)
@@ -56,3 +88,33 @@ class GlobalGuide(nn.Module):
         base = dist.Normal(loc, self.log_scales[name].exp()).to_event(transform.domain.event_dim)
         law = dist.TransformedDistribution(base, [transform])
         return law.to_event(len(law.batch_shape))
+
+
+def _family(fn: Any) -> Any:
+    """What builds a Dirichlet or Beta, as `fn` is one, from its concentrations; None of another distribution."""
+    base = _base(fn)
+    if isinstance(base, torch.distributions.Dirichlet):
+        return dist.Dirichlet
+    return _beta if isinstance(base, torch.distributions.Beta) else None
+
+
+def _beta(concentration: Tensor) -> Any:
+    rising, falling = concentration.unbind(-1)
+    return dist.Beta(rising, falling)
+
+
+def _mean_and_total(fn: Any) -> tuple[Tensor, Tensor]:
+    """The log of the mean, (..., K) or (..., 2), and of the total concentration, (..., 1), of a Dirichlet or Beta."""
+    base = _base(fn)
+    if isinstance(base, torch.distributions.Beta):
+        concentration = torch.stack([base.concentration1, base.concentration0], -1)
+    else:
+        concentration = base.concentration
+    total = concentration.detach().sum(-1, keepdim=True)
+    return (concentration.detach() / total).log(), total.log()
+
+
+def _base(fn: Any) -> Any:
+    while isinstance(fn, torch.distributions.Independent):
+        fn = fn.base_dist
+    return fn

@@ -122,9 +122,9 @@ def test_the_kind_can_be_changed_and_is_checked():
     story = Bayesian(2, 3)
     story.use_global_guide("normal")
     assert set(story.globals.log_scales) == {"weights", "loc", "precision"}
-    with pytest.raises(ValueError, match="global_guide must be 'map' or 'normal', got 'laplace'"):
+    with pytest.raises(ValueError, match="global_guide must be 'map', 'normal' or 'conjugate', got 'laplace'"):
         Bayesian(2, 3, global_guide="laplace")
-    with pytest.raises(ValueError, match="global_guide must be 'map' or 'normal'"):
+    with pytest.raises(ValueError, match="global_guide must be 'map', 'normal' or 'conjugate'"):
         story.use_global_guide("laplace")
     assert story.global_guide_kind == "normal"
 
