@@ -25,16 +25,15 @@ from __future__ import annotations
 from typing import Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from probclust.dissimilarities import Dissimilarity, LearnAlpha, dissimilarity_named
+from probclust.global_guide import Kind
 from probclust.medoids import kmedoids_start
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import kmeans_start
+from probclust.weights import WeightsOption, start_weights, weights_named
 
 
 class DissimilarityMixture(Story):
@@ -48,7 +47,9 @@ class DissimilarityMixture(Story):
         alpha: inverse temperature of a named dissimilarity, fixed or at the start; None for its own default.
         learn_alpha: of a named dissimilarity: learn one alpha ("shared", True), one per cluster ("cluster"), or
             hold it (False, as "mahalanobis" always does: its covariances learn the scale).
-        learn_weights: learn the mixture weights a; else they are uniform.
+        weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
+            `probclust.weights`.
+        global_guide: posterior of weights that have a prior, see `Story`.
 
     Example:
         >>> import torch, probclust as pc
@@ -64,17 +65,20 @@ class DissimilarityMixture(Story):
         dissimilarity: str | Dissimilarity = "squared_euclidean",
         alpha: float | None = None,
         learn_alpha: LearnAlpha = True,
-        learn_weights: bool = True,
+        weights: WeightsOption = "learned",
+        global_guide: Kind = "conjugate",
     ) -> None:
-        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        self.weights = weights_named(weights, n_clusters)
+        self.may_empty = self.weights.may_empty
         self.dissimilarity = dissimilarity_named(dissimilarity, n_features, n_clusters, alpha, learn_alpha)
         self.is_density = self.dissimilarity.is_density
-        self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(x | cluster)."""
+        weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", weights)
             pyro.sample("x", self.dissimilarity.density(cluster), obs=x)
 
     def guide(self, x: Tensor) -> None:
@@ -84,13 +88,13 @@ class DissimilarityMixture(Story):
         """Clusters by k-means or k-medoids, their centres, then SVI.
 
         As in the paper, k-medoids serves all but the Euclidean distances and the Mahalanobis distance, unless `start`
-        says otherwise.
+        says otherwise. Under stick-breaking weights it is a Dirichlet process mixture that finds the clusters.
         """
-        start = start or self.dissimilarity.start_by
+        start = start or ("k-means" if self.weights.may_empty else self.dissimilarity.start_by)
         if start not in ("k-means", "k-medoids"):
             raise ValueError(f"start must be 'k-means', 'k-medoids' or None, got {start!r}")
         return [
-            kmeans_start() if start == "k-means" else kmedoids_start(self._between_rows),
+            self.weights.starting_clusters() if start == "k-means" else kmedoids_start(self._between_rows),
             Compute(name="centres", run=self._centres),
             SVI(epochs=epochs, learning_rate=1e-2),
         ]
@@ -104,6 +108,5 @@ class DissimilarityMixture(Story):
     def _centres(self, run: Run) -> None:
         labels = run.memory[START]
         self.dissimilarity.start(run.x, labels)
-        counts = functional.one_hot(labels, self.n_clusters).sum(0) + 1e-3
-        if self.logits.requires_grad:
-            self.logits.copy_((counts / counts.sum()).log())
+        counts = labels.bincount(minlength=self.n_clusters) + 1e-3
+        start_weights(self, counts / counts.sum(), len(labels))

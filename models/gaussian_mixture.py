@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.global_guide import Kind
 from probclust.missing import mean_filled, observed
 from probclust.recipe import SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import in_known_order, inverse_softplus
+from probclust.warm_start import inverse_softplus
+from probclust.weights import WeightsOption, start_weights, weights_named
 
 
 class GaussianMixture(Story):
@@ -43,6 +45,9 @@ class GaussianMixture(Story):
         reg_covar: added to the variances during EM; standard deviations stay above half its root.
         missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then starts from
             column means in their place, and SVI, which knows better, runs for longer.
+        weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
+            `probclust.weights`.
+        global_guide: posterior of weights that have a prior, see `Story`.
 
     Example:
         >>> import torch, probclust as pc
@@ -58,15 +63,18 @@ class GaussianMixture(Story):
         covariance_type: Literal["full", "diag", "spherical"] = "full",
         reg_covar: float = 1e-6,
         missing: bool = False,
+        weights: WeightsOption = "learned",
+        global_guide: Kind = "conjugate",
     ) -> None:
-        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        self.weights = weights_named(weights, n_clusters)
+        self.may_empty = self.weights.may_empty
         if covariance_type not in ("full", "diag", "spherical"):
             raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
         if not reg_covar > 0:
             raise ValueError(f"reg_covar must be positive, got {reg_covar!r}")
         self.covariance_type, self.reg_covar, self.missing = covariance_type, reg_covar, missing
         self.floor = 0.5 * reg_covar**0.5
-        self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.loc = nn.Parameter(torch.randn(n_clusters, n_features))
         n_scales = 1 if covariance_type == "spherical" else n_features
         self.raw_scale = nn.Parameter(torch.full((n_clusters, n_scales), 0.5))
@@ -90,22 +98,23 @@ class GaussianMixture(Story):
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(x | cluster)."""
+        weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", weights)
             pyro.sample("x", self.component(cluster), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """Nothing is latent but the cluster."""
 
     def recipe(self) -> list[Step]:
-        """EM from k-means, then SVI."""
+        """EM from k-means, then SVI; under stick-breaking weights, EM is that of a Dirichlet process mixture."""
         svi = SVI(epochs=100, learning_rate=1e-2) if self.missing else SVI(epochs=20, learning_rate=1e-3)
         return [Compute(name="em", run=self._em), svi]
 
     def _em(self, run: Run) -> None:
         x = mean_filled(run.x).cpu().numpy()
-        mixture = SklearnMixture(
-            self.n_clusters,
+        mixture = self.weights.gaussians(
+            x,
             covariance_type=self.covariance_type,
             reg_covar=self.reg_covar,
             random_state=run.seed % 2**32,  # scikit-learn takes 32 bits
@@ -113,22 +122,23 @@ class GaussianMixture(Story):
         with warnings.catch_warnings():  # what EM leaves, SVI goes on with
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = mixture.fit_predict(x)
-        self.set_parameters(mixture, in_known_order(labels, run))
+        self.set_parameters(mixture, self.weights.order(labels, run), n_rows=len(x))
 
     @torch.no_grad()
-    def set_parameters(self, mixture: SklearnMixture, order: Any = None) -> None:
+    def set_parameters(self, mixture: SklearnMixture, order: Any = None, n_rows: int = 1) -> None:
         """Take the parameters of a fitted `sklearn.mixture.GaussianMixture` of the same covariance type.
 
         Args:
             mixture: scikit-learn's.
             order: (K,) its component for each cluster; None for its own order.
+            n_rows: it was fitted to, from which weights that have a prior get their posterior.
         """
         pick = torch.arange(self.n_clusters) if order is None else torch.as_tensor(order)
-        weights, loc, covariance = (
+        shares, loc, covariance = (
             torch.as_tensor(value).to(self.loc)[pick]
             for value in (mixture.weights_, mixture.means_, mixture.covariances_)
         )
-        self.logits.copy_(weights.log())
+        start_weights(self, shares, n_rows)
         self.loc.copy_(loc)
         if self.covariance_type == "full":
             factor = torch.linalg.cholesky(covariance.double()).to(loc)

@@ -28,17 +28,19 @@ from typing import Literal
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.fitting import fit
+from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
-from probclust.recipe import SVI, Batch, Compute, Run, Step, Train
+from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
 from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
+from probclust.weights import WeightsOption, start_weights, weights_named
 
 
 class MixtureOfVAEs(Story):
@@ -50,9 +52,11 @@ class MixtureOfVAEs(Story):
         latent_dim: L, size of each expert's z.
         hidden: sizes of each encoder's hidden layers; the decoders mirror them.
         likelihood: p(x | z, cluster): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
-        learn_weights: learn the mixture weights a; else they are uniform, as in the paper's equation 6.
+        weights: p(cluster): "learned", "uniform" (the paper's equation 6), "dirichlet", "stick-breaking" (K an
+            upper bound), or a part of `probclust.weights`.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoders see zeros and
             the mask.
+        global_guide: posterior of weights that have a prior, see `Story`.
 
     Example:
         >>> import torch, probclust as pc
@@ -62,6 +66,7 @@ class MixtureOfVAEs(Story):
     """
 
     every_cluster: Tensor
+    uniform: Tensor
 
     def __init__(
         self,
@@ -70,30 +75,34 @@ class MixtureOfVAEs(Story):
         latent_dim: int = 10,
         hidden: Sequence[int] = (500, 100),
         likelihood: str | Likelihood = "gaussian",
-        learn_weights: bool = True,
+        weights: WeightsOption = "learned",
         missing: bool = False,
+        global_guide: Kind = "conjugate",
     ) -> None:
-        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        self.weights = weights_named(weights, n_clusters)
+        self.may_empty = self.weights.may_empty
         self.latent_dim = latent_dim
         self.likelihood = likelihood_named(likelihood, n_features, missing)
         self.missing = missing
         n_seen = n_inputs(self.likelihood, n_features)
         self.encoders = StackedGaussianEncoder(n_clusters, n_seen, hidden, latent_dim)
         self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
-        self.logits = nn.Parameter(torch.zeros(n_clusters), requires_grad=learn_weights)
+        self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
         self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z) p(x | z, cluster)."""
+        weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", weights)
             z = pyro.sample("z", DiagonalNormal(x.new_zeros(self.latent_dim), x.new_ones(1)))
             pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """q(z | x, cluster); the site of q(cluster | x) is a stand-in, for the objectives find the optimal one."""
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.uniform))
             pyro.sample("z", self.encoders(encoder_inputs(self.likelihood, x), cluster))
 
     def recipe(
@@ -144,13 +153,19 @@ class MixtureOfVAEs(Story):
             start = neighbour_pretraining(
                 encode, autoencoder.decoder, [autoencoder], epochs=epochs_before, view=partial(view, self.likelihood)
             )
-            start.append(kmeans_start(directions(encode)))
+            start.append(self.weights.starting_clusters(directions(encode)))
+        if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
+            start.append(Compute(name="mixture weights", run=self._start_weights))
         return [
             Compute(name="weights", run=draw_weights),
             *start,
             Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, learning_rate=2e-3, batch_size=64),
             SVI(epochs=epochs, learning_rate=5e-4, batch_size=64),
         ]
+
+    def _start_weights(self, run: Run) -> None:
+        counts = run.memory[START].bincount(minlength=self.n_clusters) + 1e-3
+        start_weights(self, counts / counts.sum(), len(run.x))
 
     def _experts_loss(self, batch: Batch) -> Tensor:
         """Minus the ELBO of each VAE on rows of its own starting cluster, mean over rows: no other pair is computed."""

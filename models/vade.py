@@ -26,13 +26,13 @@ from functools import partial
 from typing import Any, Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.dissimilarities import Dissimilarity, dissimilarity_named
+from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.recipe import START, SVI, Compute, Run, Step
@@ -43,11 +43,11 @@ from probclust.warm_start import (
     encode_all,
     gmm_start,
     inverse_softplus,
-    kmeans_start,
     neighbour_pretraining,
     reconstruction_pretraining,
     rescale_codes,
 )
+from probclust.weights import WeightsOption, start_weights, weights_named
 
 
 class VaDE(Story):
@@ -64,6 +64,9 @@ class VaDE(Story):
             `probclust.dissimilarities`, built for n_features=latent_dim.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.
+        weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
+            `probclust.weights`.
+        global_guide: posterior of weights that have a prior, see `Story`.
 
     Example:
         >>> import torch, probclust as pc
@@ -83,8 +86,12 @@ class VaDE(Story):
         likelihood: str | Likelihood = "gaussian",
         prior: str | Dissimilarity = "gaussian",
         missing: bool = False,
+        weights: WeightsOption = "learned",
+        global_guide: Kind = "conjugate",
     ) -> None:
-        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        self.weights = weights_named(weights, n_clusters)
+        self.may_empty = self.weights.may_empty
         self.dissimilarity: Dissimilarity | None = None
         if prior != "gaussian":
             self.dissimilarity = dissimilarity_named(prior, latent_dim, n_clusters, learn_alpha="cluster")
@@ -95,7 +102,6 @@ class VaDE(Story):
         n_seen = n_inputs(self.likelihood, n_features)
         self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_seen, hidden, latent_dim)
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
-        self.logits = nn.Parameter(torch.zeros(n_clusters))
         if self.dissimilarity is None:
             self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
             self.raw_prior_scale = nn.Parameter(torch.full((n_clusters, latent_dim), 0.5))
@@ -109,8 +115,9 @@ class VaDE(Story):
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z | cluster) p(x | z)."""
+        weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", weights)
             z = pyro.sample("z", self.prior(cluster))
             pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 
@@ -150,7 +157,7 @@ class VaDE(Story):
                 epochs=15 if pretrain_epochs is None else pretrain_epochs,
                 view=seen,
             )
-            start.append(kmeans_start(directions(encode)))
+            start.append(self.weights.starting_clusters(directions(encode)))
         else:
             start = reconstruction_pretraining(
                 encode,
@@ -189,8 +196,8 @@ class VaDE(Story):
         codes = encode_all(self.encode, run.x)
         if not self.on_sphere:
             codes = rescale_codes(codes, self.encoder.loc, self.decoder)
-        weights, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
-        self.logits.copy_(weights.log())
+        shares, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
+        start_weights(self, shares, len(codes))
         if self.dissimilarity is None:
             self.prior_loc.copy_(loc)
             self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))

@@ -107,7 +107,7 @@ def fit(
     position = keeper.position
     history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
     if history:
-        warn_of_clusters(history[-1]["occupancy"], rows.shape[0])
+        warn_of_clusters(history[-1]["occupancy"], rows.shape[0], may_empty=story.may_empty)
     return FitRecord(
         story=type(story).__qualname__,
         settings=settings,

@@ -44,12 +44,13 @@ class Monitor:
         return {"occupancy": occupancy, "entropy": entropy, "terms": means}
 
 
-def warn_of_clusters(occupancy: Sequence[float], n_rows: int) -> None:
+def warn_of_clusters(occupancy: Sequence[float], n_rows: int, may_empty: bool = False) -> None:
     """Warn where the last epoch left clusters empty, or all rows in one.
 
     Args:
         occupancy: share of the rows in each cluster.
         n_rows: rows of the data set.
+        may_empty: whether clusters are meant to empty out.
     """
     if len(occupancy) < 2:
         return
@@ -58,5 +59,5 @@ def warn_of_clusters(occupancy: Sequence[float], n_rows: int) -> None:
     advice = "try another start or more restarts (n_init), fewer clusters, or a smaller learning rate"
     if occupancy[largest] > 0.99:
         warnings.warn(f"all clusters merged into {CLUSTER} {largest}; {advice}", FitWarning, stacklevel=3)
-    elif empty:
+    elif empty and not may_empty:
         warnings.warn(f"clusters {empty} hold less than one row each; {advice}", FitWarning, stacklevel=3)

@@ -26,13 +26,15 @@ class Story(Part):
     Args:
         n_features: columns of `x`.
         n_clusters: K, the number of values of "cluster".
-        global_guide: guide of global latents that `guide` leaves out: "map" (a point) or "normal" (mean field).
+        global_guide: guide of global latents that `guide` leaves out: "map" (a point), "normal" (mean field) or
+            "conjugate" (a Dirichlet for a Dirichlet, a Beta for a Beta, else mean field).
 
     Attributes:
         conditional: True where the model conditions on `x`, so that it is no density of `x`.
         is_density: False where the log joint is no log density of `x`; comparisons then show no likelihood.
         missing: True where NaN entries of `x` count as unobserved: model and guide take them (see
             `probclust.missing`); else they are refused at the door.
+        may_empty: True where clusters are meant to lose all their rows, so that a fit does not warn of empty ones.
         arguments: the constructor's arguments, recorded, from which `pc.load` and restarts build the story anew.
 
     Example:
@@ -54,6 +56,7 @@ class Story(Part):
     conditional: bool = False
     is_density: bool = True
     missing: bool = False
+    may_empty: bool = False
 
     def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
         for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):
@@ -100,7 +103,7 @@ class Story(Part):
         self.add_global_guide()
 
     def use_global_guide(self, kind: Kind) -> None:
-        """Replace the automatic guide of the global latents by one of `kind`, "map" or "normal"."""
+        """Replace the automatic guide of the global latents by one of `kind`, "map", "normal" or "conjugate"."""
         self.globals, self.global_guide_kind = None, checked_kind(kind)
         self.add_global_guide()
 

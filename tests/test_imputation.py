@@ -50,7 +50,7 @@ def test_a_gaussian_mixture_given_a_part_is_the_known_one(covariance_type, float
     """20,000 draws of one row: 2 shares, 4 means and 8 covariances within 5 standard errors (14 checks at 6e-7)."""
     story = GaussianMixture(4, 2, covariance_type)
     with torch.no_grad():
-        story.logits.copy_(torch.tensor([0.0, 0.5]))
+        story.weights.logits.copy_(torch.tensor([0.0, 0.5]))
         if covariance_type == "full":
             story.lower.copy_(0.6 * torch.randn(2, 4, 4))
     laws = [story.component(torch.tensor(k)) for k in range(2)]
@@ -58,7 +58,7 @@ def test_a_gaussian_mixture_given_a_part_is_the_known_one(covariance_type, float
     covariance = torch.stack([law.covariance_matrix if full else torch.diag(law.variance) for law in laws]).detach()
     row = torch.tensor([0.3, NAN, -0.5, NAN])
     total, shares, means, covariances = gaussian_parts(
-        story.logits.log_softmax(0).detach(), story.loc.detach(), covariance, row
+        story.weights.logits.log_softmax(0).detach(), story.loc.detach(), covariance, row
     )
     found = pc.impute(story, row[None], draws=20_000, seed=0)
     torch.testing.assert_close(found.responsibilities[0], shares)

@@ -100,8 +100,9 @@ class Planted(Objective):
 @pytest.mark.parametrize("case", MODEL_ENUMERATED, ids=lambda case: case.name)
 def test_pyro_finds_planted_errors(case, planted):
     story, x = case.build(), case.rows()
-    if hasattr(story, "logits"):  # unequal weights, so that losing them shows
-        story.logits.data = torch.tensor([0.0, 1.0, 2.0])
+    part = getattr(story, "weights", story)
+    if hasattr(part, "logits"):  # unequal weights, so that losing them shows
+        part.logits.data = torch.tensor([0.0, 1.0, 2.0])
     torch.testing.assert_close(ours(Exact(), story, x), pyros_own(story, x))
     with pytest.raises(AssertionError):
         torch.testing.assert_close(ours(Planted(planted), story, x), pyros_own(story, x))
@@ -124,10 +125,10 @@ def test_pyro_finds_planted_errors_in_the_amortised_bound(planted):
 
 def linear_vaes(suboptimal, n_features=4, n_clusters=3, latent_dim=2):
     """A mixture of linear VAEs; its encoders are the exact posteriors, or off them."""
-    story = MixtureOfVAEs(n_features, n_clusters, latent_dim, hidden=(), learn_weights=True)
+    story = MixtureOfVAEs(n_features, n_clusters, latent_dim, hidden=(), weights="learned")
     decoder, encoder = story.decoders.layers[0], story.encoders.network.layers[0]
     with torch.no_grad():
-        story.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
+        story.weights.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
         decoder.weight.normal_()  # (K, L, D)
         decoder.bias.normal_(0, 2)
         noise = float(story.likelihood.scale.mean()) ** 2
@@ -152,7 +153,7 @@ def exact_log_likelihood(story, x):
     noise = torch.diag(story.likelihood.scale.expand(story.n_features) ** 2)
     covariance = decoder.weight.mT @ decoder.weight + noise
     component = torch.distributions.MultivariateNormal(decoder.bias.squeeze(1), covariance)
-    return (story.logits.log_softmax(0) + component.log_prob(x[:, None])).logsumexp(1).detach()
+    return (story.weights.logits.log_softmax(0) + component.log_prob(x[:, None])).logsumexp(1).detach()
 
 
 def per_row(objective, story, x, seed):

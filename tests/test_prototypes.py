@@ -15,7 +15,7 @@ from probclust.models import DAMIC, GaussianMixture
 def test_those_of_a_gaussian_mixture_are_nearest_in_mahalanobis_distance(covariance_type):
     story = GaussianMixture(2, 3, covariance_type)
     with torch.no_grad():
-        story.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
+        story.weights.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
         story.loc.mul_(3)
         if covariance_type == "full":
             story.lower[:, 1, 0] = 0.8

@@ -10,7 +10,18 @@ import torch
 from stories import CASES, Case
 
 import probclust as pc
-from probclust.models import DAMIC, DCN, DEC, DMAE, GMVAE, IDEC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
+from probclust.models import (
+    DAMIC,
+    DCN,
+    DEC,
+    DMAE,
+    GMVAE,
+    IDEC,
+    DissimilarityMixture,
+    GaussianMixture,
+    MixtureOfVAEs,
+    VaDE,
+)
 
 OURS = [
     Case("gmm", lambda: GaussianMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),

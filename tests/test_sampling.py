@@ -29,7 +29,7 @@ def separated(n_clusters=3, covariance_type="diag"):
     """A Gaussian mixture with unequal weights whose clusters lie far apart."""
     story = GaussianMixture(2, n_clusters, covariance_type)
     with torch.no_grad():
-        story.logits.copy_(torch.arange(n_clusters).float().mul(0.5))
+        story.weights.logits.copy_(torch.arange(n_clusters).float().mul(0.5))
         story.loc.copy_(10 * torch.arange(n_clusters).float()[:, None] * torch.tensor([1.0, -1.0]))
     return story
 
@@ -95,7 +95,7 @@ def test_clusters_are_drawn_by_their_weights():
     """Chi-square test on 20,000 draws."""
     story = separated(4)
     counts = pc.sample(story, 20_000, seed=0)["cluster"].bincount(minlength=4).numpy()
-    weights = story.logits.softmax(0).detach().double().numpy()
+    weights = story.weights.logits.softmax(0).detach().double().numpy()
     assert stats.chisquare(counts, 20_000 * weights / weights.sum()).pvalue > FALSE_ALARM
     uniform = np.full(4, 5_000.0)
     assert stats.chisquare(counts, uniform).pvalue < FALSE_ALARM, "planted: the weights ignored"

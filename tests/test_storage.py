@@ -75,7 +75,7 @@ def test_a_fitted_double_story_comes_back_to_the_last_bit(case, tmp_path):
         lambda: VaDE(3, 2, latent_dim=1, hidden=(4, 2)),
         lambda: VaDE(3, 2, 1, [4], likelihood="bernoulli"),
         lambda: MixtureOfVAEs(3, 2, latent_dim=1, hidden=(4,), likelihood=Gaussian(3, scale="row", floor=0.01)),
-        lambda: MixtureOfVAEs(3, 2, latent_dim=1, hidden=(4,), likelihood=Bernoulli(3), learn_weights=False),
+        lambda: MixtureOfVAEs(3, 2, latent_dim=1, hidden=(4,), likelihood=Bernoulli(3), weights="uniform"),
     ],
 )
 def test_our_stories_come_back_without_their_class(build, tmp_path):

@@ -33,7 +33,7 @@ def unit(x):
 def planted(name, d=3):
     """Three separated clusters of unequal weights."""
     story = DissimilarityMixture(d, 3, name)
-    story.logits.copy_(torch.tensor([0.5, 0.3, 0.2]).log())
+    story.weights.logits.copy_(torch.tensor([0.5, 0.3, 0.2]).log())
     story.dissimilarity.raw_loc.copy_(12 * torch.eye(3, d))
     if name == "cosine":
         story.dissimilarity.log_alpha.fill_(4.0)
@@ -51,7 +51,7 @@ def test_squared_euclidean_is_a_spherical_gaussian_mixture(float64):
     ours, story = GaussianMixture(3, 4, "spherical"), DissimilarityMixture(3, 4, learn_alpha="cluster")
     ours.set_parameters(peer)
     with torch.no_grad():
-        story.logits.copy_(torch.as_tensor(peer.weights_).log())
+        story.weights.logits.copy_(torch.as_tensor(peer.weights_).log())
         story.dissimilarity.raw_loc.copy_(torch.as_tensor(peer.means_))
         story.dissimilarity.log_alpha.copy_(-(2 * torch.as_tensor(peer.covariances_)).log())
     torch.testing.assert_close(pc.log_joint(story, x), pc.log_joint(ours, x))
@@ -70,7 +70,7 @@ def test_mahalanobis_is_a_full_gaussian_mixture(float64):
         factor = torch.linalg.cholesky(torch.as_tensor(peer.covariances_))
         part.lower.copy_(factor.tril(-1))
         part.raw_diagonal.copy_((factor.diagonal(dim1=1, dim2=2) - part.floor).expm1().log())
-        story.logits.copy_(torch.as_tensor(peer.weights_).log())
+        story.weights.logits.copy_(torch.as_tensor(peer.weights_).log())
     torch.testing.assert_close(pc.log_joint(story, x), pc.log_joint(ours, x))
     np.testing.assert_allclose(pc.log_likelihood(story, x), peer.score_samples(x), rtol=1e-8)
 
@@ -79,9 +79,9 @@ def test_mahalanobis_is_a_full_gaussian_mixture(float64):
 def test_cosine_is_a_von_mises_fisher_mixture(d, float64):
     story, x = DissimilarityMixture(d, 3, "cosine", learn_alpha="cluster"), directions(50, d)
     with torch.no_grad():
-        story.logits.normal_()
+        story.weights.logits.normal_()
         story.dissimilarity.log_alpha.copy_(torch.tensor([0.1, 5.0, 80.0]).log())
-    weights = story.logits.softmax(0).detach().numpy()
+    weights = story.weights.logits.softmax(0).detach().numpy()
     kappa, mean = story.dissimilarity.alpha.detach().numpy(), story.dissimilarity.loc.detach().numpy()
     order = d / 2 - 1
     log_c = order * np.log(kappa) - d / 2 * np.log(2 * np.pi) - np.log(ive(order, kappa)) - kappa
@@ -93,9 +93,9 @@ def test_cosine_is_a_von_mises_fisher_mixture(d, float64):
 def test_responsibilities_are_equation_5(float64):
     """A softmax of -alpha V with biases log(a_k / beta_k); with one alpha for all, beta falls out."""
     story, x = DissimilarityMixture(3, 4, "manhattan", alpha=2.0), torch.randn(20, 3)
-    story.logits.data.normal_()
+    story.weights.logits.data.normal_()
     v = (x[:, None] - story.dissimilarity.loc).abs().sum(-1)
-    expected = (story.logits - 2 * v).softmax(1).detach()
+    expected = (story.weights.logits - 2 * v).softmax(1).detach()
     torch.testing.assert_close(pc.responsibilities(story, x), expected)
 
 
@@ -124,7 +124,9 @@ def test_a_fit_recovers_planted_clusters(name, start):
     assert sorted(order.tolist()) == [0, 1, 2]
     spread = draws["x"].sub(wanted[draws["cluster"]]).std().item()
     torch.testing.assert_close(found[order], wanted, atol=0.5 * spread, rtol=0)
-    torch.testing.assert_close(story.logits.softmax(0)[order], truth.logits.softmax(0), atol=0.08, rtol=0)
+    torch.testing.assert_close(
+        story.weights.logits.softmax(0)[order], truth.weights.logits.softmax(0), atol=0.08, rtol=0
+    )
     assert record.bound > pc.elbo(truth, draws["x"]).mean().item() - 0.01
     assert pc.metrics.accuracy(draws["cluster"], pc.predict(story, draws["x"])) > 0.95
 
@@ -143,10 +145,10 @@ def test_the_likelihood_tells_which_dissimilarity_made_the_rows():
 
 def test_fixed_alphas_and_weights_stay_as_they_are():
     x = pc.sample(planted("manhattan"), 200, seed=0)["x"]
-    story = DissimilarityMixture(3, 3, "manhattan", alpha=0.5, learn_alpha=False, learn_weights=False)
+    story = DissimilarityMixture(3, 3, "manhattan", alpha=0.5, learn_alpha=False, weights="uniform")
     pc.fit(story, x, epochs=2)
     torch.testing.assert_close(story.dissimilarity.alpha, torch.full((3,), 0.5))
-    assert torch.equal(story.logits, torch.zeros(3))
+    assert torch.equal(story.weights.logits, torch.zeros(3))
     shared, own = DissimilarityMixture(3, 3), DissimilarityMixture(3, 3, learn_alpha="cluster")
     assert (shared.dissimilarity.log_alpha.shape, own.dissimilarity.log_alpha.shape) == ((1,), (3,))
 
@@ -195,7 +197,7 @@ def test_a_custom_dissimilarity_is_a_score(tmp_path):
     assert not story.is_density
     assert "square_root" in record.to_json()
     assert pc.metrics.accuracy(draws["cluster"], pc.predict(story, x)) > 0.99
-    table = torch.log_softmax(story.logits, 0) - 2 * square_root(x[:, None], story.dissimilarity.loc)
+    table = torch.log_softmax(story.weights.logits, 0) - 2 * square_root(x[:, None], story.dissimilarity.loc)
     torch.testing.assert_close(pc.log_joint(story, x), table.detach())
     assert torch.equal(pc.reconstruct(story, x), story.dissimilarity.loc.detach()[pc.predict(story, x)])
     with pytest.warns(pc.ComparisonWarning, match="'custom' has no likelihood"):

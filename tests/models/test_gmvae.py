@@ -113,7 +113,7 @@ def as_vade(story):
         last.weight.zero_()
         for name in ("encoder", "decoder", "likelihood"):
             getattr(vade, name).load_state_dict(getattr(story, name).state_dict())
-        vade.logits.copy_(story.logits)
+        vade.weights.logits.copy_(story.logits)
         vade.prior_loc.copy_(last.bias[:, 0, :2])
         vade.raw_prior_scale.copy_(last.bias[:, 0, 2:])
     return vade

@@ -55,7 +55,7 @@ def story(request):
     """A mixture of VAEs with unequal weights; "row" has the paper's Sigma(z)."""
     likelihood = request.param if request.param == "bernoulli" else Gaussian(6, scale=request.param)
     story = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(8, 7), likelihood=likelihood)
-    story.logits.data = torch.tensor([0.0, 1.0, -1.0])
+    story.weights.logits.data = torch.tensor([0.0, 1.0, -1.0])
     with torch.no_grad():  # experts that differ from each other
         for layer in (*story.encoders.network.layers, *story.decoders.layers):
             layer.weight.mul_(2)
@@ -64,9 +64,9 @@ def story(request):
 
 def test_log_joint_at_the_mean_is_equation_8(story):
     x = torch.rand(9, 6)
-    weights = story.logits.log_softmax(0).detach()
+    weights = story.weights.logits.log_softmax(0).detach()
     torch.testing.assert_close(pc.log_joint(story, x), weights + equation_8(story, x))
-    story.logits.data.zero_()
+    story.weights.logits.data.zero_()
     assert torch.equal(pc.predict(story, x), equation_8(story, x).argmax(1))
 
 
@@ -83,12 +83,12 @@ def test_equation_8_finds_planted_errors(planted, story, monkeypatch):
     x, honest = torch.rand(9, 6), Joint.terms
     monkeypatch.setattr(Joint, "terms", lambda self: ((name, planted(name, term)) for name, term in honest(self)))
     with pytest.raises(AssertionError):
-        torch.testing.assert_close(pc.log_joint(story, x), story.logits.log_softmax(0) + equation_8(story, x))
+        torch.testing.assert_close(pc.log_joint(story, x), story.weights.logits.log_softmax(0) + equation_8(story, x))
 
 
 def test_the_hard_objective_is_equation_6(story):
     """max_k log p(x | z_k, k) + log p(z_k) - log q(z_k | x, k), given the draws of a pass, with uniform weights."""
-    story.logits.data.zero_()
+    story.weights.logits.data.zero_()
     x = torch.rand(9, 6)
     joint = trace_joint(story.model, story.guide, x)
     scores = []
@@ -119,9 +119,9 @@ def test_known_clusters_train_their_expert_only():
 
 
 def test_uniform_weights_are_not_learned():
-    story = MixtureOfVAEs(4, 3, latent_dim=2, hidden=(5,), learn_weights=False)
+    story = MixtureOfVAEs(4, 3, latent_dim=2, hidden=(5,), weights="uniform")
     pc.fit(story, torch.rand(30, 4), recipe=[pc.SVI(epochs=2)])
-    assert story.logits.tolist() == [0, 0, 0]
+    assert story.weights.logits.tolist() == [0, 0, 0]
 
 
 def test_draws_come_from_their_own_decoder():

@@ -24,7 +24,7 @@ def story():
     """A VaDE with unequal weights and scales."""
     story = VaDE(6, 3, latent_dim=2, hidden=(8, 7))
     with torch.no_grad():
-        story.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
+        story.weights.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
         story.raw_prior_scale.normal_()
         story.prior_loc.mul_(0.5)
     return story
@@ -37,7 +37,7 @@ def prior_scale(story):
 def gaussian_mixture_posterior(story, z):
     """p(cluster | z) of the latent mixture, by scikit-learn."""
     mixture = SklearnMixture(story.n_clusters, covariance_type="diag")
-    mixture.weights_ = story.logits.softmax(0).detach().numpy()
+    mixture.weights_ = story.weights.logits.softmax(0).detach().numpy()
     mixture.means_ = story.prior_loc.detach().numpy()
     mixture.covariances_ = (prior_scale(story) ** 2).numpy()
     mixture.precisions_cholesky_ = 1 / prior_scale(story).numpy()
@@ -91,7 +91,9 @@ def test_log_joint_by_hand(story, latents):
     z, q = joint.guide["z"].value, story.encoder(x)
     shared = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6)) - log_normal(z, q.mean, q.stddev)
     for k in range(3):
-        expected = shared + log_normal(z, story.prior_loc[k], prior_scale(story)[k]) + story.logits.log_softmax(0)[k]
+        expected = (
+            shared + log_normal(z, story.prior_loc[k], prior_scale(story)[k]) + story.weights.logits.log_softmax(0)[k]
+        )
         torch.testing.assert_close(joint.table[:, k], expected)
 
 
@@ -111,7 +113,7 @@ def test_the_bound_is_the_papers_with_its_closed_kl(story):
         -(math.log(2 * math.pi) + prior_var.log() + (var + (q.mean - story.prior_loc).square()) / prior_var).sum(1) / 2
     )
     entropy = (1 + math.log(2 * math.pi) + var.log()).sum() / 2
-    prior = (gamma * (log_p_z + story.logits.log_softmax(0) - gamma.log())).sum() + entropy
+    prior = (gamma * (log_p_z + story.weights.logits.log_softmax(0) - gamma.log())).sum() + entropy
     with torch.no_grad():
         z = q.expand([20_000]).sample()
         reconstruction = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6))
@@ -148,12 +150,12 @@ PRIORS = ["mahalanobis", "squared_euclidean", "euclidean", "manhattan", "chebysh
 def test_log_joint_by_hand_under_any_prior(prior, latents):
     """log p(z | k) = -alpha V(z, theta_k) - log beta_k, with log beta_k from draws of no matter which z."""
     story, x = VaDE(6, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(5, 6)
-    story.logits.data.normal_()
+    story.weights.logits.data.normal_()
     joint = trace_joint(story.model, story.guide, x, latents=latents)
     z, q, part = joint.guide["z"].value, story.encoder(x), story.dissimilarity
     log_p_z = part.density(torch.arange(3)[:, None]).log_prob(z).T
     expected = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6))[:, None] - q.log_prob(z)[:, None]
-    torch.testing.assert_close(joint.table, expected + log_p_z + story.logits.log_softmax(0))
+    torch.testing.assert_close(joint.table, expected + log_p_z + story.weights.logits.log_softmax(0))
     if not (prior == "cosine" and latents == "mean"):  # which lies inside the sphere
         shift = log_p_z + part.alpha * part(z)
         torch.testing.assert_close(shift, shift[:1].expand(5, 3))
@@ -184,7 +186,7 @@ def test_a_fit_finds_separated_clusters_under_any_prior(prior):
 
 def test_the_gaussian_prior_keeps_its_parameters_and_parts_are_taken():
     names = list(VaDE(6, 3, latent_dim=2, hidden=(8,)).state_dict())
-    assert [n for n in names if "." not in n] == ["logits", "prior_loc", "raw_prior_scale"]
+    assert [n for n in names if "." not in n] == ["prior_loc", "raw_prior_scale"]
     assert not any("dissimilarity" in name for name in names)
     story = VaDE(6, 3, latent_dim=2, hidden=(8,), prior=Manhattan(2, 3))
     assert story.is_density
