@@ -2,7 +2,9 @@ from . import data as data
 from . import metrics as metrics
 from . import models as models
 from . import objectives as objectives
+from .alignment import cluster_order as cluster_order
 from .comparison import compare as compare
+from .constraints import Pairs as Pairs
 from .errors import ComparisonWarning as ComparisonWarning
 from .errors import ContractError as ContractError
 from .errors import FitWarning as FitWarning
@@ -15,6 +17,7 @@ from .imputation import impute as impute
 from .inference_data import to_inference_data as to_inference_data
 from .modes import modes as modes
 from .paths import interpolate as interpolate
+from .predictive_checks import predictive_check as predictive_check
 from .prototypes import prototypes as prototypes
 from .recipe import SVI as SVI
 from .recipe import Compute as Compute
