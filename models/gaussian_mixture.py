@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.global_guide import Kind
-from probclust.missing import mean_filled, observed
+from probclust.missing import observed
 from probclust.recipe import SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import inverse_softplus
+from probclust.warm_start import complete_rows, inverse_softplus
 from probclust.weights import WeightsOption, start_weights, weights_named
 
 
@@ -43,8 +43,8 @@ class GaussianMixture(Story):
         n_clusters: K.
         covariance_type: "full", "diag" or "spherical", as scikit-learn has them.
         reg_covar: added to the variances during EM; standard deviations stay above half its root.
-        missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then starts from
-            column means in their place, and SVI, which knows better, runs for longer.
+        missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then takes
+            near rows' entries in their place, and SVI, which knows better, runs for longer.
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
             `probclust.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
@@ -112,7 +112,7 @@ class GaussianMixture(Story):
         return [Compute(name="em", run=self._em), svi]
 
     def _em(self, run: Run) -> None:
-        x = mean_filled(run.x).cpu().numpy()
+        x = complete_rows(run).cpu().numpy()
         mixture = self.weights.gaussians(
             x,
             covariance_type=self.covariance_type,

@@ -39,6 +39,7 @@ from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import (
     cluster_moments,
+    complete_rows,
     directions,
     encode_all,
     gmm_start,
@@ -193,7 +194,7 @@ class VaDE(Story):
     @torch.no_grad()
     def _set_prior(self, run: Run) -> None:
         """The prior's parameters and weights from the codes of each starting cluster; codes to unit scale first."""
-        codes = encode_all(self.encode, run.x)
+        codes = encode_all(self.encode, complete_rows(run))
         if not self.on_sphere:
             codes = rescale_codes(codes, self.encoder.loc, self.decoder)
         shares, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)

@@ -106,7 +106,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
 
         Args:
             X: (rows, n_features) finite numbers, at least as many rows as clusters; make a sparse matrix dense
-                first.
+                first. NaN stands for missing entries where `story_arguments` have missing=True.
             y: ignored, unless `semi_supervised`: then (rows,) classes of any kind, at most `n_clusters` of them, and
                 -1 where unknown (None and NaN too).
 
@@ -210,8 +210,13 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             reset=reset,
             dtype=[np.float32, np.float64],
             ensure_min_samples=2 if reset else 1,
+            ensure_all_finite="allow-nan" if self._takes_missing() else True,
         )
         return rows
+
+    def _takes_missing(self) -> bool:
+        """Whether the story takes NaN for entries that were not observed."""
+        return bool((self.story_arguments or {}).get("missing", getattr(self.story, "missing", False)))
 
     def _known(self, y: Any, n_rows: int) -> Tensor:
         """The clusters of the rows whose class is known, -1 elsewhere; sets `classes_`."""
@@ -239,6 +244,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = bool(self.semi_supervised)
+        tags.input_tags.allow_nan = self._takes_missing()
         tags.transformer_tags.preserves_dtype = []  # a story computes in its own type
         return tags
 

@@ -43,16 +43,23 @@ def filled(x: Tensor, values: Tensor) -> Tensor:
     return torch.where(x.isnan(), values.detach(), x)
 
 
-def mean_filled(x: Tensor) -> Tensor:
-    """(rows, n_features) `x` with the mean of the column's observed entries in place of NaN.
+def neighbour_filled(x: Tensor, n_neighbours: int = 10) -> Tensor:
+    """(rows, n_features) `x` with the weighted mean of the nearest rows' entries in place of NaN: for warm starts.
+
+    Rows are near by the columns that both have. Complete rows pass as they are.
 
     Raises:
         ValueError: a column has no observed entry.
     """
-    empty = x.isnan().all(0)
-    if empty.any():
-        raise ValueError(f"column {int(empty.nonzero()[0])} of x has no observed entry; drop it")
-    return filled(x, x.nanmean(0))
+    missing = x.isnan()
+    if not missing.any():
+        return x
+    if missing.all(0).any():
+        raise ValueError(f"column {int(missing.all(0).nonzero()[0])} of x has no observed entry; drop it")
+    from sklearn.impute import KNNImputer
+
+    imputer = KNNImputer(n_neighbors=n_neighbours, weights="distance")
+    return torch.as_tensor(imputer.fit_transform(x.cpu().numpy()), device=x.device, dtype=x.dtype)
 
 
 class OrMissing(constraints.Constraint):
@@ -226,4 +233,5 @@ class ObservedNormal(TorchDistribution):
 
 def centre(fn: Any) -> Tensor:
     """The mean of a distribution; of categories, which have none, the most probable."""
-    return fn.centre if hasattr(fn, "centre") else fn.mean
+    base = fn.base_dist if isinstance(fn, Independent) else fn
+    return base.centre if hasattr(base, "centre") else fn.mean

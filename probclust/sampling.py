@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probclust.joint import CLUSTER, Pass, Site, mean_of, trace_joint
+from probclust.missing import centre
 from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import log_joint, positive
@@ -206,6 +207,8 @@ def reconstruct(story: Story, x: Any) -> Tensor:
 
 def observed_mean(site: Site) -> Tensor:
     """The mean of an observed site's distribution; of a categorical one, which has none, the mode."""
+    if hasattr(getattr(site.fn, "base_dist", site.fn), "centre"):
+        return centre(site.fn)
     mean = mean_of(site.fn, site.name)
     return site.fn.mode.to(mean.dtype) if torch.isnan(mean).all() else mean
 

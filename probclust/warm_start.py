@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.missing import filled, mean_filled
+from probclust.missing import neighbour_filled
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
 
@@ -28,6 +28,9 @@ MEMBERS, SIZES = "members", "sizes"
 
 KMEANS = "k-means"
 """Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
+
+FILLED = "filled"
+"""Name in `run.memory` of the (rows, n_features) rows, their missing entries filled from near rows."""
 
 Augment = Callable[[Tensor], Tensor]
 """(rows, n_features) to as many changed rows, drawn from torch's generator, like `probclust.augmentation`'s."""
@@ -64,8 +67,7 @@ def neighbour_pretraining(
         reconstruction: weight of the reconstruction term.
         augment: changes the rows, and the neighbours beside them, at every step.
         view: (rows, n_features) to the columns in which rows are neighbours and are reconstructed, such as the
-            logarithms of counts; None for x. Where an entry is NaN, rows are compared by the columns that both have,
-            and nothing is reconstructed.
+            logarithms of counts; None for x.
 
     Returns:
         A step that finds the neighbours, and the training step.
@@ -76,19 +78,17 @@ def neighbour_pretraining(
 
     def find(run: Run) -> None:
         k = min(n_neighbours, run.x.shape[0] - 1)
-        seen = run.x if view is None else view(run.x)
-        complete = not seen.isnan().any()
-        search = NearestNeighbors(n_neighbors=k, metric="minkowski" if complete else "nan_euclidean")
-        graph = search.fit(seen.cpu().numpy()).kneighbors(return_distance=False)
+        seen = complete_rows(run) if view is None else view(complete_rows(run))
+        graph = NearestNeighbors(n_neighbors=k).fit(seen.cpu().numpy()).kneighbors(return_distance=False)
         run.memory[NEIGHBOURS] = torch.as_tensor(graph, device=run.x.device)
-        variance = seen.var(0, correction=0) if complete else (seen - seen.nanmean(0)).square().nanmean(0)
-        run.memory["variance"] = variance.nansum()
+        run.memory["variance"] = seen.var(0, correction=0).sum()
 
     def loss(batch: Batch) -> Tensor:
         graph = batch.run.memory[NEIGHBOURS]
         column = torch.randint(graph.shape[1], (len(batch.index),), device=graph.device)
         neighbour = graph[batch.index, column]
-        rows = torch.cat([batch.x, batch.run.x[neighbour]])
+        x = complete_rows(batch.run)
+        rows = torch.cat([x[batch.index], x[neighbour]])
         if augment is not None:
             rows = augment(rows)
         codes = encode(rows)
@@ -97,8 +97,7 @@ def neighbour_pretraining(
         target = torch.arange(len(scores), device=scores.device)
         contrast = functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)
         seen = rows[: len(scores)] if view is None else view(rows[: len(scores)])
-        decoded = decode(codes[: len(scores)])
-        missed = (decoded - filled(seen, decoded)).square().sum(1).mean()
+        missed = (decode(codes[: len(scores)]) - seen).square().sum(1).mean()
         return contrast / 2 + reconstruction * missed / batch.run.memory["variance"]
 
     return [
@@ -140,9 +139,9 @@ def reconstruction_pretraining(
     """
 
     def loss(batch: Batch) -> Tensor:
-        x = batch.x if augment is None else augment(batch.x)
-        decoded = decode(encode(x))
-        return functional.mse_loss(decoded, filled(x if view is None else view(x), decoded))
+        x = complete_rows(batch.run)[batch.index]
+        x = x if augment is None else augment(x)
+        return functional.mse_loss(decode(encode(x)), x if view is None else view(x))
 
     step = Train(
         name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, modules=modules
@@ -164,7 +163,7 @@ def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: in
 
     def find(run: Run) -> None:
         n_clusters = run.story.n_clusters
-        codes = mean_filled(run.x) if encode is None else encode_all(encode, run.x)
+        codes = complete_rows(run) if encode is None else encode_all(encode, complete_rows(run))
         kmeans = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32)
         labels = kmeans.fit_predict(codes.cpu().numpy())
         run.memory[KMEANS] = torch.as_tensor(labels).long()
@@ -186,7 +185,7 @@ def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Comput
     """
 
     def find(run: Run) -> None:
-        codes = encode_all(encode, run.x).double().cpu().numpy()
+        codes = encode_all(encode, complete_rows(run)).double().cpu().numpy()
         codes /= codes.std() + 1e-12
         mixture = SklearnMixture(
             run.story.n_clusters, covariance_type="diag", n_init=n_init, random_state=run.seed % 2**32, reg_covar=1e-3
@@ -230,6 +229,15 @@ def pretrained_start(
     if pretraining == "none":
         return [kmeans_start()]
     raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")
+
+
+def complete_rows(run: Run) -> Tensor:
+    """(rows, n_features) what warm starts work on: `run.x`, its missing entries filled from near rows."""
+    if not run.story.missing:
+        return run.x
+    if FILLED not in run.memory:
+        run.memory[FILLED] = neighbour_filled(run.x)
+    return run.memory[FILLED]
 
 
 def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

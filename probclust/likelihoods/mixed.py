@@ -119,7 +119,7 @@ class Blocks(TorchDistribution):
     @property
     def centre(self) -> Tensor:
         """(*batch, D): the mean; of categories, the most probable."""
-        return self._put([centre(_base(fn)) for fn in self.blocks])
+        return self._put([centre(fn) for fn in self.blocks])
 
 
 def _base(fn: Any) -> Any:
