@@ -240,6 +240,9 @@ class Mahalanobis(Dissimilarity):
     def between(self, x: Tensor, *theta: Tensor) -> Tensor:
         """||L^-1 (x - m)||^2."""
         loc, factor = theta
+        if factor.dim() > x.dim():  # each row has a factor of its own
+            solved = torch.linalg.solve_triangular(factor, (x - loc)[..., None], upper=False)
+            return solved.square().sum((-2, -1))
         inverse = torch.linalg.solve_triangular(factor, torch.eye(self.n_features).to(factor), upper=False)
         return torch.einsum("...ij,...j->...i", inverse, x - loc).square().sum(-1)  # copies no factor for each row
 
