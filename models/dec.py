@@ -109,13 +109,15 @@ class DEC(Story):
         interval: int = 30,
         delta: float = 1e-3,
         learning_rate: float = 1e-3,
+        layerwise_epochs: int = 0,
+        noise: float = 0.2,
     ) -> list[Step]:
         """Pre-train, start the centres by k-means on the codes, fit to that start, then train towards the target.
 
         Unlike the paper, whose pre-training is a stacked denoising autoencoder, the codes are pre-trained with
         neighbours, which shapes their directions; a short fit to the clusters of the directions then makes them those
         of the kernel, which measures distances. With pretraining="autoencoder", fit_epochs=0 and some hundred
-        pretrain_epochs it is the paper's way, but for its autoencoder, which is trained whole and without noise.
+        pretrain_epochs and layerwise_epochs it is the paper's way.
 
         Args:
             pretraining: "neighbours" or "autoencoder".
@@ -125,6 +127,9 @@ class DEC(Story):
             interval: T, batches from one target to the next.
             delta: share of rows; fewer changes of cluster from one target to the next end the clustering.
             learning_rate: of Adam in the clustering.
+            layerwise_epochs: epochs for each layer of the autoencoder on its own, before it is trained whole, with
+                pretraining="autoencoder" only; 0 for none.
+            noise: share of a layer's inputs dropped in those epochs.
         """
         if pretraining not in ("neighbours", "autoencoder"):
             raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
@@ -135,7 +140,13 @@ class DEC(Story):
         else:
             codes = self.encoder
             pretrain = reconstruction_pretraining(
-                self.encoder, self.decoder, modules, epochs=pretrain_epochs, batch_size=None
+                self.encoder,
+                self.decoder,
+                modules,
+                epochs=pretrain_epochs,
+                batch_size=None,
+                layerwise_epochs=layerwise_epochs,
+                noise=noise,
             )
         fit: list[Step] = []
         if fit_epochs:

@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.layerwise import layerwise_pretraining
 from probclust.missing import neighbour_filled
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
@@ -124,8 +125,10 @@ def reconstruction_pretraining(
     learning_rate: float = 1e-3,
     augment: Augment | None = None,
     view: Callable[[Tensor], Tensor] | None = None,
+    layerwise_epochs: int = 0,
+    noise: float = 0.0,
 ) -> list[Step]:
-    """A step that trains a plain autoencoder by its squared error, mean over rows and features.
+    """Steps that train a plain autoencoder by its squared error, mean over rows and features.
 
     Args:
         encode: (rows, n_features) to (rows, latent_dim) codes.
@@ -136,6 +139,9 @@ def reconstruction_pretraining(
         learning_rate: of Adam.
         augment: changes the rows at every step; the changed rows are what is reconstructed.
         view: (rows, n_features) to the columns to reconstruct, as for `neighbour_pretraining`.
+        layerwise_epochs: epochs for each layer on its own before that, for perceptrons that mirror each other on
+            complete rows (`probclust.layerwise`); 0 for none.
+        noise: share of a layer's inputs dropped in those epochs.
     """
 
     def loss(batch: Batch) -> Tensor:
@@ -146,7 +152,10 @@ def reconstruction_pretraining(
     step = Train(
         name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, modules=modules
     )
-    return [step]
+    if not layerwise_epochs:
+        return [step]
+    settings: Any = {"batch_size": batch_size, "learning_rate": learning_rate}
+    return [*layerwise_pretraining(encode, decode, epochs=layerwise_epochs, noise=noise, **settings), step]
 
 
 def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 20) -> Compute:
@@ -206,6 +215,7 @@ def pretrained_start(
     modules: Sequence[nn.Module],
     epochs: int | None = None,
     augment: Augment | None = None,
+    **autoencoder: Any,
 ) -> list[Step]:
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
 
@@ -217,6 +227,7 @@ def pretrained_start(
         modules: whose parameters are trained.
         epochs: of pre-training; None for 15 with neighbours, 50 without.
         augment: changes the rows at every step of pre-training.
+        autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
     if epochs is not None:
         positive("pretrain_epochs", epochs)
@@ -224,7 +235,9 @@ def pretrained_start(
         pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15, augment=augment)
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining == "autoencoder":
-        pretrain = reconstruction_pretraining(encode, decode, modules, epochs=epochs or 50, augment=augment)
+        pretrain = reconstruction_pretraining(
+            encode, decode, modules, epochs=epochs or 50, augment=augment, **autoencoder
+        )
         return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
         return [kmeans_start()]

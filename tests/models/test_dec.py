@@ -209,3 +209,10 @@ def test_settings_of_svi_are_refused_where_there_is_none():
 def test_wrong_pretraining_is_refused():
     with pytest.raises(ValueError, match="pretraining must be"):
         pc.fit(DEC(6, 3, latent_dim=2, hidden=(8,)), blobs()[0], recipe={"pretraining": "stacked"})
+
+
+def test_the_papers_start_trains_layer_by_layer_first():
+    story = DEC(4, 2, latent_dim=2, hidden=(5,))
+    with_layers = story.recipe(pretraining="autoencoder", layerwise_epochs=2)
+    assert [step.name for step in with_layers][1:4] == ["layer 1", "layer 2", "pre-train"]
+    assert [step.name for step in story.recipe(pretraining="autoencoder")][1] == "pre-train"
