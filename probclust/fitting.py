@@ -19,6 +19,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from probclust.checkpoint import Checkpoint
+from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.monitor import warn_of_clusters
 from probclust.progress import Progress, progress_bar
@@ -40,6 +41,7 @@ def fit(
     x: Any,
     y: Any = None,
     *,
+    pairs: Pairs | None = None,
     epochs: int | None = None,
     batch_size: int = 256,
     objective: str | ELBO | None = None,
@@ -59,6 +61,7 @@ def fit(
         story: the story; its parameters are trained where they stand, and stay on the device of the fit.
         x: (rows, n_features) numbers: numpy, torch, pandas, scipy sparse, memory-mapped.
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
+        pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
         batch_size: rows per batch (rows are split evenly, so that no small batch is left over).
         objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance" or an ELBO.
@@ -87,6 +90,8 @@ def fit(
     n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
     with torch.random.fork_rng([]):  # a recipe may construct networks
         steps = _steps(story, recipe, epochs, objective, learning_rate)
+    if pairs is not None:
+        _check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
     settings = {
         "story": type(story).__qualname__,
         "arguments": story.arguments,
@@ -98,10 +103,12 @@ def fit(
         "rows": rows.shape[0],
         "data": _digest(rows, known),
     }
+    if pairs is not None:
+        settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
     trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
     with progress_bar(progress) as bar, _own_randomness(trainer.device):
-        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, seed, n_init, keeper, bar)
+        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, pairs, seed, n_init, keeper, bar)
         fitter.run()
     story.eval()
     position = keeper.position
@@ -129,6 +136,7 @@ class _Fit:
         steps: Sequence[Step],
         x: Tensor,
         y: Tensor | None,
+        pairs: Pairs | None,
         seed: int,
         n_init: int,
         keeper: Checkpoint,
@@ -136,7 +144,7 @@ class _Fit:
     ) -> None:
         self.trainer, self.steps, self.seed, self.n_init = trainer, steps, seed, n_init
         self.story, self.keeper, self.bar = trainer.story, keeper, bar
-        self.run_state = Run(self.story, x, None if y is None else y.to(x.device), seed)
+        self.run_state = Run(self.story, x, None if y is None else y.to(x.device), seed, pairs=pairs)
 
     def run(self) -> None:
         """Run what is left of the fit; the story ends with the best restart's weights."""
@@ -289,6 +297,14 @@ def _steps(
             f"{', '.join(names)}); pass recipe={{...}} with arguments of {type(story).__name__}.recipe instead"
         )
     return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
+
+
+def _check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int) -> None:
+    if not isinstance(pairs, Pairs):
+        raise TypeError(f"pairs must be probclust.Pairs(must=..., cannot=...), got {type(pairs).__name__}")
+    pairs.check(n_rows, n_clusters)
+    if not any(isinstance(step, SVI) and not step.to_start for step in steps):
+        raise ValueError("SVI steps keep to pairs, and this recipe has none after its start; choose another one")
 
 
 def _describe_step(step: Step) -> dict[str, Any]:

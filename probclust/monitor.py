@@ -32,6 +32,11 @@ class Monitor:
         for name, term in joint.terms():
             self._add(name, (term * per_cluster).sum() if term.dim() > 1 else term.sum())
 
+    @torch.no_grad()
+    def add_term(self, name: str, value: Tensor, n_rows: int) -> None:
+        """Add a term of the loss that is no site's: its mean over `n_rows` rows, in nats."""
+        self._add(name, value * n_rows)
+
     def _add(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 

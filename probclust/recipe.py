@@ -14,6 +14,7 @@ from typing import Literal
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from probclust.constraints import Pairs
 from probclust.story import Story
 
 Schedule = Literal["constant", "cosine"]
@@ -32,6 +33,7 @@ class Run:
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         seed: of this restart.
         memory: tensors that steps leave for later steps, by name.
+        pairs: must-links and cannot-links, which SVI steps keep to; None where there are none.
     """
 
     story: Story
@@ -39,6 +41,7 @@ class Run:
     y: Tensor | None
     seed: int
     memory: dict[str, Tensor] = field(default_factory=dict)
+    pairs: Pairs | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from probclust.constraints import pair_penalty
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
@@ -165,10 +166,21 @@ class _Loss(nn.Module):
             return self.step.loss(Batch(x, index, self.run))
         if not isinstance(self.objective, Objective):
             whole: Any = self.objective  # one of Pyro's own
-            return whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
+            return whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x) + self._penalty(len(x))
         bound, joint = self.objective.per_row(story.model, story.guide, x, y)
         self.monitor.add(joint)
-        return -bound
+        return -bound if self.run.pairs is None else self._penalty(len(x)) - bound
+
+    def _penalty(self, n_rows: int) -> Tensor | float:
+        """The weighted penalty of pairs, of up to half as many as a batch has rows: both ends are scored beside it."""
+        pairs, x = self.run.pairs, self.run.x
+        if pairs is None:
+            return 0.0
+        rows, is_must = pairs.draw(max(1, n_rows // 2))
+        joint = trace_joint(*programs(self.story.model, self.story.guide), x[rows.to(x.device)])
+        penalty = pair_penalty(joint.table, is_must.to(x.device))
+        self.monitor.add_term("pairs", -penalty, n_rows)
+        return pairs.weight * penalty
 
 
 def _known(step: SVI, run: Run) -> Tensor | None:
