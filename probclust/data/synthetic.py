@@ -37,16 +37,24 @@ def blobs(
     return _dataset("blobs", centres[y] + rng.standard_normal((n_rows, n_features)), y, n_clusters)
 
 
-def four_gaussians(n_rows: int = 4000, n_features: int = 100, seed: int = 0) -> Dataset:
+def four_gaussians(n_rows: int = 4000, n_features: int = 100, separation: float = 5.5, seed: int = 0) -> Dataset:
     """Draw four Gaussian clusters in the plane and bend them into many dimensions: x = sigmoid(W v)^2.
 
     The paper's equation 8, in 100 dimensions. It states neither the clusters nor W: here the clusters have
-    standard deviation 1 and stand at the corners of a square of side 5, one of them at the origin, and the
-    entries of W are standard normal. With these, k-means scores about as in the paper (NMI 0.80, ARI 0.81).
+    standard deviation 1 and stand at the corners of a square, one of them at the origin, and the entries of W are
+    standard normal. The side of the square was chosen so that k-means on x scores as in the paper's table 2 (NMI 0.80,
+    ARI 0.81). Mean over six seeds:
+
+    | separation | k-means on x: NMI, ARI | the rule that knows the Gaussians: NMI, ARI |
+    | --- | --- | --- |
+    | 5.0 | 0.774, 0.783 | 0.938, 0.962 |
+    | 5.5 | 0.801, 0.809 | 0.967, 0.982 |
+    | 6.0 | 0.817, 0.824 | 0.985, 0.992 |
 
     Args:
         n_rows: The number of rows, divided evenly among the clusters.
         n_features: The number of features, the rows of W.
+        separation: The side of the square, in standard deviations.
         seed: The seed of clusters, rows and W.
 
     Returns:
@@ -57,7 +65,7 @@ def four_gaussians(n_rows: int = 4000, n_features: int = 100, seed: int = 0) -> 
     """
     rng = np.random.default_rng(seed)
     y = _even_labels(n_rows, 4, rng)
-    centres = np.array([[0.0, 0.0], [0.0, 5.0], [5.0, 0.0], [5.0, 5.0]])
+    centres = separation * np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     v = centres[y] + rng.standard_normal((n_rows, 2))
     return _dataset("four_gaussians", expit(v @ rng.standard_normal((2, n_features))) ** 2, y, 4)
 
