@@ -171,7 +171,9 @@ class DMAE(Story):
     ) -> list[Step]:
         """Pre-train, start theta from clusters of the codes, then train all by equation 13.
 
-        Unlike the paper, the default pre-trains with neighbours, and codes are scaled to standard deviation 1.
+        Unlike the paper, the default pre-trains with neighbours, and codes are scaled to standard deviation 1. Most of
+        what it gains on k-means is there before the training: neighbours vote on the labels, and the covariances of
+        Mahalanobis keep what they decide.
 
         Args:
             pretraining: "neighbours"; "autoencoder" for the paper's start: an autoencoder that reconstructs, then
