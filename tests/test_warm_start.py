@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
+from sklearn.datasets import make_moons
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
@@ -164,3 +165,42 @@ def test_augmented_rows_take_the_place_of_the_rows(pretraining):
         torch.manual_seed(4)
         losses.append(train.loss(Batch(rows[index], index, run)))
     torch.testing.assert_close(losses[0], losses[1])
+
+
+def two_moons():
+    x, moon = make_moons(200, noise=0.05, random_state=0)
+    y = torch.full((200,), -1)
+    y[[int(np.argmax(moon == 0)), int(np.argmax(moon == 1))]] = torch.tensor([1, 0])
+    return torch.as_tensor(x, dtype=torch.float32), y, 1 - moon
+
+
+@pytest.mark.parametrize("start", [kmeans_start, lambda: gmm_start(lambda rows: rows)], ids=["k-means", "mixture"])
+def test_known_rows_spread_over_their_neighbours(start):
+    x, y, expected = two_moons()
+    alone = run_of(x, n_clusters=2)
+    start().run(alone)
+    assert pc.metrics.accuracy(expected, alone.memory[START].numpy()) < 0.95  # no straight line parts the moons
+    run = run_of(x, n_clusters=2, y=y)
+    start().run(run)
+    assert (run.memory[START].numpy() == expected).mean() > 0.99
+
+
+def test_codes_of_neighbours_keep_their_clusters_and_known_rows_their_own():
+    x, y, _ = two_moons()
+    y[100] = 1
+    runs = [run_of(x, n_clusters=2), run_of(x, n_clusters=2, y=y)]
+    for run in runs:
+        run.memory[NEIGHBOURS] = torch.arange(200)[:, None]
+        kmeans_start().run(run)
+    free, told = (run.memory[START] for run in runs)
+    assert (told[y >= 0] == y[y >= 0]).all()
+    assert pc.metrics.accuracy(free[y < 0].numpy(), told[y < 0].numpy()) == 1
+
+
+def test_without_a_known_row_in_every_cluster_labels_only_name_them():
+    x = torch.cat([torch.randn(20, 2) - 6, torch.randn(20, 2) + 6])
+    y = torch.full((40,), -1)
+    y[0] = 1
+    run = run_of(x, n_clusters=2, y=y)
+    kmeans_start().run(run)
+    assert run.memory[START].tolist() == [1] * 20 + [0] * 20
