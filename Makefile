@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export PROBCLUST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: install demo test check lint types package bench
+.PHONY: install demo test check lint types package docs bench
 
 install: .venv/installed
 
@@ -23,7 +23,7 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-check: lint types package
+check: lint types docs package
 
 lint: install
 	$(BIN)/ruff format --check .
@@ -40,6 +40,10 @@ package: install
 	cd build/package && PYTHONPATH=site ../../$(BIN)/python -c "import probclust, probclust.models as models; \
 		print(probclust.__file__, models.__file__, [getattr(models, name) for name in models.__all__]); \
 		assert all('/build/package/site/' in module.__file__ for module in (probclust, models))"
+
+# Every warning is an error. The pages lie in build/site.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
 bench: install
 	$(BIN)/python benchmarks/step_time.py

@@ -1,4 +1,4 @@
-"""The examples of the README run as they are printed."""
+"""The examples of the README and of the documentation run as they are printed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import pytest
 
 import probclust as pc
 
-README = Path(__file__).parent.parent / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = Path(__file__).parent.parent
+EXAMPLES = {
+    f"{page.name} {number}": code
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1)
+}
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_example(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict = {"__name__": "readme"}
-    exec(compile(EXAMPLES[number], f"README example {number}", "exec"), names)
+    names: dict = {"__name__": "example"}
+    exec(compile(EXAMPLES[name], name, "exec"), names)
     if "again" in names:
         assert names["images"].shape == (8, 64)
         assert names["codes"].shape == (397, 10)
@@ -26,5 +30,5 @@ def test_example(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert names["record"].bound > -6
 
 
-def test_the_readme_has_its_examples() -> None:
-    assert len(EXAMPLES) == 3
+def test_there_are_examples() -> None:
+    assert {"README.md 3", "contract.md 1", "recipes.md 1", "troubleshooting.md 1"} <= set(EXAMPLES)
