@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,14 @@ class OfStory:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, checkpoint: str | None = None) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
         from probclust.registry import story_class
 
         story = story_class(self.story)(x.shape[1], n_clusters, **self.arguments)
-        record = pc.fit(
-            story, x, seed=seed, recipe=dict(self.recipe) or None, checkpoint=checkpoint, resume=checkpoint is not None
-        )
+        checkpoint = folder / "story.safetensors"
+        recipe = dict(self.recipe) or None
+        record = pc.fit(story, x, seed=seed, recipe=recipe, checkpoint=checkpoint, resume=True)
+        checkpoint.unlink()
         start = {name: record.memory[name].numpy() for name in ("k-means", "start") if name in record.memory}
 
         def bound(held_out: Rows) -> float:
@@ -76,7 +78,7 @@ class OfCodes:
     clusterer: Callable[[int, int], Any]
     epochs: int = 50
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, checkpoint: str | None = None) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
         from probclust.models import DEC
 
         story = DEC(x.shape[1], n_clusters)  # for its autoencoder alone
@@ -85,7 +87,8 @@ class OfCodes:
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *reconstruction_pretraining(*network, epochs=self.epochs, batch_size=256),
         ]
-        record = pc.fit(story, x, seed=seed, recipe=steps, checkpoint=checkpoint, resume=checkpoint is not None)
+        checkpoint = folder.parent / "autoencoder.safetensors"  # stays, for another clusterer of the same codes
+        record = pc.fit(story, x, seed=seed, recipe=steps, checkpoint=checkpoint, resume=True)
         started = time.perf_counter()
         clusterer = self.clusterer(n_clusters, seed)
         labels = clusterer.fit_predict(pc.embed(story, x).double().numpy())
@@ -102,7 +105,7 @@ class OfRows:
 
     clusterer: Callable[[int, int], Any]
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, checkpoint: str | None = None) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
         started = time.perf_counter()
         clusterer = self.clusterer(n_clusters, seed)
         labels = clusterer.fit_predict(x)

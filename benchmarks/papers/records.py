@@ -50,9 +50,9 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(len(x))
     cut = round(held_out * len(x))
     rest, fitted = np.sort(order[:cut]), np.sort(order[cut:])
-    RUNNING.mkdir(parents=True, exist_ok=True)
-    checkpoint = RUNNING / f"{data}-{method}-{seed}-{held_out}.safetensors".replace(" ", "_")
-    result = METHODS[method](x[fitted], n_clusters, seed, str(checkpoint))
+    folder = RUNNING / f"{data}-{seed}-{held_out}" / method
+    folder.mkdir(parents=True, exist_ok=True)
+    result = METHODS[method](x[fitted], n_clusters, seed, folder)
     y = labels(data)
     scores = {"accuracy": pc.metrics.accuracy, "nmi": pc.metrics.nmi, "ari": pc.metrics.ari}
     found = result.labels["final"]
@@ -66,7 +66,6 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     record |= {"elbo": result.elbo, "held_out_bound": result.bound(x[rest]) if held_out and result.bound else None}
     record |= {"seconds": result.seconds, "settings": result.settings, "versions": versions(), "commit": _commit()}
     record["machine"] = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1}
-    checkpoint.unlink(missing_ok=True)
     return record
 
 
