@@ -56,6 +56,7 @@ class Checkpoint:
         self.settings, self.position = settings, Position()
         self.best: dict[str, Tensor] = {}
         self.tensors: dict[str, Tensor] = {}
+        self.assignments: list[Tensor] = []
         self.started = self.written = time.monotonic()
         if self.path is not None and self.path.exists():
             self._read(resume)
@@ -81,6 +82,7 @@ class Checkpoint:
             raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
         self.tensors, self.position = tensors, position
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        self.assignments = list(tensors.get("assignments", ()))
 
     def restore(self, modules: nn.Module, memory: dict[str, Tensor]) -> None:
         """Give the modules of the fit and the steps' memory their saved state, if there is one."""
@@ -99,9 +101,11 @@ class Checkpoint:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tensors = {}
 
-    def offer(self, bound: float, story: Story, memory: dict[str, Tensor]) -> None:
-        """A restart ended with this bound; keep its weights if it is the best so far."""
+    def offer(self, bound: float, story: Story, memory: dict[str, Tensor], labels: Tensor | None = None) -> None:
+        """A restart ended with this bound; keep its (rows,) clusters, and its weights if it is the best so far."""
         self.position.bounds.append(bound)
+        if labels is not None:
+            self.assignments.append(labels)
         if bound > max(self.position.bounds[:-1], default=-math.inf):
             self.position.best_restart = len(self.position.bounds) - 1
             self.best = {f"state.{k}": v.detach().clone() for k, v in story.state_dict().items()}
@@ -130,6 +134,8 @@ class Checkpoint:
         tensors = {f"state.{k}": v for k, v in modules.state_dict().items()}
         tensors |= {f"memory.{k}": v for k, v in memory.items()}
         tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        if self.assignments:
+            tensors["assignments"] = torch.stack(self.assignments)
         if optimizer is not None:
             for number, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}

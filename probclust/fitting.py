@@ -26,7 +26,7 @@ from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.rows import admit_all
-from probclust.scoring import elbo, positive
+from probclust.scoring import elbo, positive, predict
 from probclust.story import Story
 from probclust.training import Trainer
 
@@ -124,6 +124,7 @@ def fit(
         restart=position.best_restart,
         seconds=position.seconds,
         memory=keeper.best_memory(),
+        assignments=torch.stack(keeper.assignments) if keeper.assignments else None,
     )
 
 
@@ -158,7 +159,7 @@ class _Fit:
                 keeper.save(self.trainer.modules, run.memory)
             bound = float(elbo(self.story, run.x, seed=0).mean())
             log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
-            keeper.offer(bound, self.story, run.memory)
+            keeper.offer(bound, self.story, run.memory, predict(self.story, run.x) if self.n_init > 1 else None)
             position.restart, position.step = position.restart + 1, 0
             if position.restart < self.n_init:
                 run.memory.clear()

@@ -31,6 +31,7 @@ class FitRecord:
         seconds: of the whole fit, over all its resumptions.
         memory: what the kept restart's steps left for later ones, such as the (rows,) labels of the warm start under
             "start".
+        assignments: (n_init, rows) clusters that each restart ended with, for `pc.stability`; None for a single one.
     """
 
     story: str
@@ -41,6 +42,7 @@ class FitRecord:
     restart: int
     seconds: float
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    assignments: Tensor | None = None
 
     @property
     def bound(self) -> float:
@@ -52,8 +54,8 @@ class FitRecord:
         return [e["loss"] for e in self.history if e["step"] == step and e["restart"] == self.restart]
 
     def to_json(self) -> str:
-        """The record as JSON, without `memory`."""
-        facts = {name: value for name, value in vars(self).items() if name != "memory"}
+        """The record as JSON, without `memory` and `assignments`."""
+        facts = {name: value for name, value in vars(self).items() if name not in ("memory", "assignments")}
         facts["settings"] = describe_plain(self.settings)
         return json.dumps(facts, indent=1)
 

@@ -133,12 +133,18 @@ def test_the_loss_is_in_nats_per_row_and_does_not_depend_on_the_batch_size() -> 
     np.testing.assert_allclose(losses, exact, rtol=1e-5)
 
 
-def test_restarts_keep_the_best_bound_and_the_story_has_its_weights() -> None:
+def test_restarts_keep_the_best_bound_and_the_story_has_its_weights(tmp_path: Path) -> None:
     x = three_blobs()
     story = PlainMixture(4, 3)
-    record = pc.fit(story, x, n_init=3, epochs=20, learning_rate=0.05)
+    record = pc.fit(story, x, n_init=3, epochs=20, learning_rate=0.05, checkpoint=tmp_path / "fit")
     assert record.bounds[record.restart] == max(record.bounds)
     assert float(pc.elbo(story, x).mean()) == pytest.approx(record.bound, abs=1e-5)
+    assert record.assignments is not None
+    assert record.assignments.shape == (3, 150)
+    assert torch.equal(record.assignments[record.restart], pc.predict(story, x))
+    again = pc.fit(story, x, n_init=3, epochs=20, learning_rate=0.05, checkpoint=tmp_path / "fit", resume=True)
+    assert torch.equal(again.assignments, record.assignments)
+    assert "assignments" not in record.to_json()
 
 
 @pytest.mark.parametrize("objective", ["exact", "hard", "amortised", "importance"])

@@ -87,6 +87,9 @@ def test_stories_and_the_assignments_of_a_fits_restarts():
     assert found.agreement == 1
     assert found.ari.index.tolist() == list(stories)
     assert pc.stability(list(stories.values()), x).consensus.tolist() == found.consensus.tolist()
+    record = pc.fit(pc.models.GaussianMixture(2, 3, "spherical"), x, n_init=2, epochs=3, progress=False)
+    assert pc.stability(record.assignments).agreement == 1
+    assert pc.fit(story, x, epochs=1, progress=False).assignments is None
 
 
 def test_wrong_restarts_are_refused():
