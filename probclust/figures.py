@@ -74,7 +74,8 @@ def scatter(points: NDArray[Any], clusters: NDArray[Any], n_clusters: int, title
         if len(mine):
             x, y = np.median(mine, axis=0)
             badge = {"boxstyle": "circle,pad=0.25", "facecolor": "white", "edgecolor": colours[k], "linewidth": 1.5}
-            axes.text(x, y, str(k), ha="center", va="center", fontsize=8, color="black", bbox=badge)
+            number = axes.text(x, y, str(k), ha="center", va="center", fontsize=8, color="black", bbox=badge)
+            number.set_in_layout(False)  # the layout is made before the axes know how far the points reach
     axes.set_axis_off()
     return _svg(figure, title)
 
