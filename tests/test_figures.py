@@ -48,9 +48,10 @@ def test_a_chart_is_well_formed_and_says_what_it_shows():
     assert [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")] == ["0", "1", "2"]
 
 
-def test_points_far_from_the_origin_leave_room_for_the_axes():
-    points = np.random.default_rng(0).normal(size=(30, 2)) + np.array([-40.0, 30.0])
-    assert "<svg" in figures.scatter(points, np.arange(30) % 2, 2, "far")  # warnings are errors
+def test_clusters_on_opposite_sides_leave_room_for_the_axes():
+    centres = np.where(np.arange(30)[:, None] % 2, [4.6, -2.7], [-4.1, 1.3])
+    points = np.random.default_rng(0).normal(size=(30, 2)) + centres
+    assert "<svg" in figures.scatter(points, np.arange(30) % 2, 2, "opposite")  # warnings are errors
 
 
 def test_charts_take_the_colour_of_the_page():
