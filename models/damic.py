@@ -44,9 +44,9 @@ from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outp
 from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import predict
+from probclust.scoring import positive, predict
 from probclust.story import Story
-from probclust.warm_start import own_rows, pretrained_start
+from probclust.warm_start import MEMBERS, SIZES, own_rows, pretrained_start
 
 
 class DAMIC(Story):
@@ -133,12 +133,18 @@ class DAMIC(Story):
         epochs: int = 5,
         start_hidden: Sequence[int] = (500, 500, 2000),
         start_dim: int = 10,
+        layerwise_epochs: int = 0,
+        rounds: int = 1,
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
-        Unlike the paper, the default pre-trains the single autoencoder with neighbours, and none does layer by layer.
+        Unlike the paper, the default pre-trains the single autoencoder with neighbours. The paper's start is
+        pretraining="autoencoder" with some layerwise_epochs.
+
         Where clusters overlap so that their rows are one cloud, as in the paper's synthetic set, neighbours mislead:
-        take another start there.
+        take another start there. Experts that fit well reconstruct their neighbours' rows too, so that borders between
+        clusters come to rest where they started; fresh ones move them on, to where rows are few. Some rounds of short
+        training then do better than long training, which the bound does not show.
 
         Args:
             pretraining: "neighbours"; "autoencoder" for the paper's start, k-means on the codes of an autoencoder
@@ -148,21 +154,34 @@ class DAMIC(Story):
             epochs: of the joint training.
             start_hidden: sizes of the single autoencoder's hidden layers.
             start_dim: size of its code.
+            layerwise_epochs: epochs for each layer of the single autoencoder on its own, before it is trained whole,
+                with pretraining="autoencoder" only; 0 for none.
+            rounds: supervised starts and joint trainings; from the second on, fresh gate and experts start from the
+                clusters that the last round ended with. The paper has one.
         """
         single = Autoencoder(self.n_features, start_hidden, start_dim)
+        networks = single.encoder, single.decoder, [single]
+        objective = "exact" if self.has_gate else "hard"
 
         def draw_weights(run: Run) -> None:
             self.redraw()
             redraw(single)
 
-        gate = Train(name="gate", loss=self._gate_loss, epochs=fit_epochs, batch_size=64)
-        experts = Train(name="experts", loss=self._experts_loss, epochs=fit_epochs, batch_size=64)
+        training: list[Step] = []
+        for number in range(1, positive("rounds", rounds) + 1):
+            again = "" if number == 1 else f" {number}"  # names of steps differ
+            if again:
+                training.append(Compute(name="round" + again, run=self._start_again))
+            if self.has_gate:
+                training.append(Train(name="gate" + again, loss=self._gate_loss, epochs=fit_epochs, batch_size=64))
+            training += [
+                Train(name="experts" + again, loss=self._experts_loss, epochs=fit_epochs, batch_size=64),
+                SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
+            ]
         return [
             Compute(name="weights", run=draw_weights),
-            *pretrained_start(pretraining, single.encoder, single.decoder, [single], pretrain_epochs),
-            *([gate] if self.has_gate else []),
-            experts,
-            SVI(epochs=epochs, learning_rate=5e-4, batch_size=64, objective="exact" if self.has_gate else "hard"),
+            *pretrained_start(pretraining, *networks, pretrain_epochs, layerwise_epochs=layerwise_epochs),
+            *training,
             Compute(name="codes", run=lambda run: self.fit_codes(run.x)),
         ]
 
@@ -198,6 +217,13 @@ class DAMIC(Story):
         with evaluating(self, 0):
             codes = torch.cat([of_cluster(self.encoders(b), labels[part]) for part, b in chunks(self, rows)])
         self.codes.fit(codes, labels)
+
+    def _start_again(self, run: Run) -> None:
+        """The story's own clusters as the start of fresh networks."""
+        run.memory[START] = predict(self, run.x).to(run.x.device)
+        for name in (MEMBERS, SIZES):  # `own_rows` finds them anew
+            del run.memory[name]
+        self.redraw()
 
     def _gate_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of p(cluster | x) to the starting clusters, mean over rows."""

@@ -15,6 +15,8 @@ from probclust.data.synthetic import four_gaussians
 from probclust.likelihoods import Gaussian
 from probclust.models import DAMIC
 from probclust.objectives import Exact, Hard
+from probclust.recipe import START
+from probclust.warm_start import MEMBERS, SIZES
 
 D, K = 5, 3
 
@@ -205,6 +207,41 @@ def test_the_recipe_starts_gate_and_experts_and_fits_the_codes(gate, pretraining
     assert (pc.predict(story, draws["x"]) == 0).float().mean() > 0.9
 
 
+def test_the_papers_start_trains_the_single_autoencoder_layer_by_layer_first():
+    recipe = small().recipe(pretraining="autoencoder", layerwise_epochs=2, start_hidden=(6,), start_dim=2)
+    assert [step.name for step in recipe][1:5] == ["layer 1", "layer 2", "pre-train", "start"]
+    x, y = two_planes()
+    story, settings = DAMIC(D, 2, hidden=(32,), gate_hidden=(16,)), {"start_hidden": (16,), "start_dim": 2}
+    recipe = {"pretraining": "autoencoder", "pretrain_epochs": 20, "layerwise_epochs": 10, **settings}
+    record = pc.fit(story, x, recipe=recipe)
+    assert pc.metrics.accuracy(y, record.memory["k-means"]) > 0.95
+
+
+def test_a_further_round_starts_fresh_networks_from_the_clusters_of_the_last(monkeypatch):
+    x, _ = two_planes()
+    settings = {"pretraining": "none", "fit_epochs": 2, "epochs": 1}
+    once, twice = (DAMIC(D, 2, hidden=(8,), gate_hidden=(8,)) for _ in range(2))
+    pc.fit(once, x, recipe=settings)
+    first, weights = pc.predict(once, x), once.encoders.layers[0].weight.clone()
+    seen = {}
+    start_again = DAMIC._start_again
+
+    def look(story, run):
+        seen["before"] = story.encoders.layers[0].weight.clone()
+        start_again(story, run)
+        seen["fresh"], seen["start"] = story.encoders.layers[0].weight.clone(), run.memory[START].clone()
+
+    monkeypatch.setattr(DAMIC, "_start_again", look)
+    record = pc.fit(twice, x, recipe=settings | {"rounds": 2})
+    assert torch.equal(seen["before"], weights)  # the first round is the only one of a fit with one
+    assert torch.equal(seen["start"], first)
+    assert not torch.equal(seen["fresh"], weights)
+    assert torch.equal(record.memory[SIZES], first.bincount(minlength=2))
+    assert torch.equal(first[record.memory[MEMBERS]], first.sort().values)
+    steps = list(dict.fromkeys(entry["step"] for entry in record.history))
+    assert steps == ["gate", "experts", "svi", "gate 2", "experts 2", "svi 2"]
+
+
 def test_wrong_pretraining_is_refused():
     with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'autoencoder' or 'none', got 'vade'"):
         small().recipe(pretraining="vade")
@@ -212,16 +249,31 @@ def test_wrong_pretraining_is_refused():
         small().recipe(pretrain_epochs=0)
 
 
-def test_it_finds_the_clusters_of_the_papers_synthetic_set():
-    """Equation 8: the rule that knows the four Gaussians has NMI 0.942, k-means 0.78, DAMIC 0.88 to 0.90."""
-    data = four_gaussians()
+def on_the_papers_synthetic_set(seed):
+    """NMI and ARI of k-means on x and of DAMIC, and DAMIC and the rows themselves."""
+    data = four_gaussians(seed=seed)
     torch.manual_seed(0)
-    expert_scale = Gaussian(
-        100, scale=0.01
-    )  # of the order of what the experts miss: under 1, their errors hardly count
-    story = DAMIC(100, 4, hidden=(64,), gate_hidden=(64,), embedding_dim=2, likelihood=expert_scale)
-    record = pc.fit(story, data.x, recipe={"pretraining": "none", "epochs": 15}, learning_rate=1e-3)
-    assert pc.metrics.nmi(data.y, record.memory["k-means"]) < 0.8
-    assert pc.metrics.nmi(data.y, pc.predict(story, data.x)) > 0.86
-    assert pc.metrics.nmi(data.y, story.assign(data.x)) > 0.84
+    noise = Gaussian(100, scale=0.01)  # of the order of what the experts miss: under 1, their errors hardly count
+    story = DAMIC(100, 4, hidden=(64,), gate_hidden=(64,), embedding_dim=2, likelihood=noise)
+    recipe = {"pretraining": "none", "rounds": 4, "fit_epochs": 6, "epochs": 2}
+    record = pc.fit(story, data.x, recipe=recipe, learning_rate=1e-3, seed=seed)
+    found = [record.memory["k-means"], pc.predict(story, data.x)]
+    return [score(data.y, labels) for labels in found for score in (pc.metrics.nmi, pc.metrics.ari)], story, data
+
+
+def test_it_finds_the_clusters_of_the_papers_synthetic_set():
+    """Table 2: NMI 0.94, ARI 0.96; k-means 0.80, 0.81. The rule that knows the Gaussians has 0.97 and 0.98 here."""
+    (*kmeans, nmi, ari), story, data = on_the_papers_synthetic_set(seed=0)
+    assert max(kmeans) < 0.85
+    assert nmi > 0.94
+    assert ari > 0.96
+    assert pc.metrics.nmi(data.y, story.assign(data.x)) > 0.85  # the gate follows the experts
     assert pc.embed(story, data.x[:5]).shape == (5, 2)
+
+
+@pytest.mark.slow
+def test_it_finds_them_on_the_mean_of_five_draws():
+    """Measured: NMI 0.952, ARI 0.969. The settings were chosen, with labels in view, on other draws, seeds 1 to 3."""
+    scores = np.mean([on_the_papers_synthetic_set(seed)[0] for seed in range(10, 15)], axis=0)
+    assert scores[2] > 0.94
+    assert scores[3] > 0.96
