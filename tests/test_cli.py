@@ -159,6 +159,22 @@ def test_samples_of_a_cluster_go_back_to_it(run, fitted, tmp_path):
     assert (predicted == 1).float().mean() >= 0.95
 
 
+def test_conditional_stories_are_sampled_where_they_can_be(run, blobs, tmp_path):
+    sizes = ["--set", "hidden=[8]", "--set", "latent_dim=2", "--recipe", "pretrain_epochs=1", "--recipe", "epochs=1"]
+    damic = ["--set", "gate_hidden=[8]", "--recipe", "start_hidden=[8]", "--recipe", "fit_epochs=2"]
+    for story, settings in (("damic", [*sizes, *damic]), ("dec", sizes)):
+        folder = tmp_path / story
+        code, _, error = run("fit", story, "--data", blobs, "--out", folder, "--clusters", 3, *settings)
+        assert code == 0, error
+    code, _, error = run("sample", tmp_path / "damic", "--cluster", 1, "-n", 5, "--out", tmp_path / "draws.npz")
+    assert code == 0, error
+    assert np.load(tmp_path / "draws.npz")["x"].shape == (5, 4)
+    code, _, error = run("sample", tmp_path / "dec", "-n", 5, "--out", tmp_path / "none.npz")
+    assert code == 2
+    assert "DEC conditions on x" in error
+    assert not (tmp_path / "none.npz").exists()
+
+
 def test_samples_say_how_many_were_rejected(run, fitted, tmp_path):
     code, out, _ = run("sample", fitted, "-n", 9, "--out", tmp_path / "draws.npz", "--min-posterior", 0.999)
     assert code == 0
