@@ -18,6 +18,8 @@ from .inference_data import to_inference_data as to_inference_data
 from .modes import modes as modes
 from .paths import interpolate as interpolate
 from .predictive_checks import predictive_check as predictive_check
+from .preview import to_frame as to_frame
+from .preview import to_images as to_images
 from .prototypes import prototypes as prototypes
 from .recipe import SVI as SVI
 from .recipe import Compute as Compute

@@ -159,6 +159,27 @@ def test_samples_of_a_cluster_go_back_to_it(run, fitted, tmp_path):
     assert (predicted == 1).float().mean() >= 0.95
 
 
+def test_cold_samples_are_close_to_the_modes(run, fitted, tmp_path):
+    code, _, _ = run("sample", fitted, "--modes", "--out", tmp_path / "modes.npz")
+    assert code == 0
+    story = pc.load(fitted / "story.safetensors")
+    modes = np.load(tmp_path / "modes.npz")["x"]
+    np.testing.assert_array_equal(modes, pc.modes(story))
+    run("sample", fitted, "-n", 30, "--cluster", 2, "--temperature", 1e-8, "--out", tmp_path / "cold.npz")
+    np.testing.assert_allclose(np.load(tmp_path / "cold.npz")["x"], np.tile(modes[2], (30, 1)), atol=0.01)
+
+
+def test_paths_and_tables(run, fitted, tmp_path):
+    code, out, _ = run("sample", fitted, "--path", 0, 2, "--out", tmp_path / "path.csv")
+    assert code == 0
+    assert "9 rows from cluster 0 to 2" in out
+    table = np.loadtxt(tmp_path / "path.csv", delimiter=",", skiprows=1)
+    expected = pc.interpolate(pc.load(fitted / "story.safetensors"), 0, 2)
+    np.testing.assert_allclose(table, expected, rtol=1e-5)
+    run("sample", fitted, "-n", 3, "--cluster", 1, "--out", tmp_path / "draws.csv")
+    assert (tmp_path / "draws.csv").read_text().splitlines()[0] == "cluster,0,1,2,3"
+
+
 def test_conditional_stories_are_sampled_where_they_can_be(run, blobs, tmp_path):
     sizes = ["--set", "hidden=[8]", "--set", "latent_dim=2", "--recipe", "pretrain_epochs=1", "--recipe", "epochs=1"]
     damic = ["--set", "gate_hidden=[8]", "--recipe", "start_hidden=[8]", "--recipe", "fit_epochs=2"]
@@ -273,7 +294,14 @@ WRONG = {
     "label of a data set": (["evaluate", "{run}", "--data", "digits", "--label", "y"], "--label"),
     "cluster out of range": (["sample", "{run}", "--cluster", "3", "-n", "2", "--out", "{new}.npz"], "0..2"),
     "no rows": (["sample", "{run}", "-n", "0", "--out", "{new}.npz"], "-n"),
-    "unknown suffix": (["sample", "{run}", "-n", "2", "--out", "{new}.gif"], ".npz or .png"),
+    "unknown suffix": (["sample", "{run}", "-n", "2", "--out", "{new}.gif"], ".npz, .csv or .png"),
+    "no number of rows": (["sample", "{run}", "--out", "{new}.npz"], "-n is needed"),
+    "a temperature of 0": (["sample", "{run}", "-n", "2", "--out", "{new}.npz", "--temperature", "0"], "positive"),
+    "modes of a cluster": (
+        ["sample", "{run}", "--modes", "--cluster", "1", "--out", "{new}.npz"],
+        "leave out --cluster",
+    ),
+    "path to nowhere": (["sample", "{run}", "--path", "0", "3", "--out", "{new}.npz"], "0..2"),
     "posterior above 1": (
         ["sample", "{run}", "-n", "2", "--out", "{new}.npz", "--min-posterior", "2"],
         "min_posterior",

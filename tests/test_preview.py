@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from stories import CASE_NAMES, CASES, Mixed, Poissons
+
+import probclust as pc
+from probclust.figures import image_grid
+from probclust.sampling import rows_of
+
+
+@pytest.mark.parametrize("case", CASES, ids=CASE_NAMES)
+def test_every_story_fills_a_table_and_a_grid(case):
+    story = case.build()
+    draws = pc.sample(story, 6, seed=0)
+    frame = pc.to_frame(story, draws)
+    assert frame.columns.tolist() == ["cluster", *range(story.n_features)]
+    assert frame["cluster"].tolist() == draws["cluster"].tolist()
+    np.testing.assert_allclose(frame.drop(columns="cluster"), rows_of(story, draws))
+    picture = pc.to_images(story, pc.modes(story), (1, story.n_features), columns=2, scale=1)
+    assert picture.shape == (2 * 2 - 1, 2 * (story.n_features + 1) - 1, 4)
+
+
+def test_whole_numbers_are_integers_and_columns_have_names():
+    story = Mixed(1, 2, 2)
+    frame = pc.to_frame(story, pc.sample(story, 9, seed=0), ["answer", "a", "b"])
+    assert frame.dtypes.astype(str).tolist() == ["int64", "int64", "float32", "float32"]
+    with pytest.raises(ValueError, match="one for each of n_features=3 columns, got 2"):
+        pc.to_frame(story, pc.modes(story), ["a", "b"])
+
+
+def test_an_imputation_shows_its_means():
+    story = Poissons(4, 2)
+    found = pc.impute(story, torch.tensor([[1.0, torch.nan, 0.0, 2.0]]), draws=5)
+    np.testing.assert_allclose(pc.to_frame(story, found), found.mean)
+
+
+def test_pictures_are_those_of_the_grid():
+    story = pc.models.GaussianMixture(4, 3)
+    path = pc.interpolate(story, 0, 1, n=5)
+    np.testing.assert_array_equal(pc.to_images(story, path, (2, 2), columns=3, scale=2), image_grid(path, (2, 2), 3, 2))
+    assert pc.to_images(story, path, (2, 2)).shape == (2 * 16, (5 * 3 - 1) * 16, 4)
+    with pytest.raises(ValueError, match="shape 3x2 has 6 pixels, expected n_features=4"):
+        pc.to_images(story, path, (3, 2))
