@@ -67,8 +67,8 @@ def measure_of(story: Story, x: Any) -> Measure:
         return Measure((f"a transformation of x by {type(story).__qualname__}",))
     kinds = [UNOBSERVED] * story.n_features
     for site in _observed(story, rows):
-        for column in found[site.name].tolist():
-            kinds[column] = _kind(site)
+        for column, kind in zip(found[site.name].tolist(), _kinds(site), strict=True):
+            kinds[column] = kind
     return Measure(tuple(kinds))
 
 
@@ -115,11 +115,21 @@ def _base(fn: Any) -> Any:
     return fn
 
 
-def _kind(site: Site) -> str:
+def _kinds(site: Site) -> list[str]:
+    """The kind of each column of an observed site."""
+    fn, n_columns = _base(site.fn), site.value[0].numel()
+    kinds = [_kind(fn, site.value)] * n_columns
+    for columns_of_block, block in zip(getattr(fn, "columns", ()), getattr(fn, "blocks", ()), strict=True):
+        for column in columns_of_block:
+            kinds[column] = _kind(_base(block), site.value)
+    return kinds
+
+
+def _kind(fn: Any, value: Tensor) -> str:
     try:
-        support = _base(site.fn).support
+        support = fn.support
     except NotImplementedError:  # the distribution does not say
-        return CONTINUOUS if torch.is_floating_point(site.value) else DISCRETE
+        return CONTINUOUS if torch.is_floating_point(value) else DISCRETE
     if isinstance(support, type(constraints.sphere)):
         return DIRECTIONAL
     return DISCRETE if support.is_discrete else CONTINUOUS

@@ -44,9 +44,10 @@ def filled(x: Tensor, values: Tensor) -> Tensor:
 
 
 def neighbour_filled(x: Tensor, n_neighbours: int = 10) -> Tensor:
-    """(rows, n_features) `x` with the weighted mean of the nearest rows' entries in place of NaN: for warm starts.
+    """(rows, n_features) `x` with the mean of the nearest rows' entries in place of NaN: for warm starts.
 
-    Rows are near by the columns that both have. Complete rows pass as they are.
+    Rows are first near by the columns that both have; then, all filled, by all columns, and are filled anew from the
+    observed entries of these better neighbours.
 
     Raises:
         ValueError: a column has no observed entry.
@@ -57,9 +58,15 @@ def neighbour_filled(x: Tensor, n_neighbours: int = 10) -> Tensor:
     if missing.all(0).any():
         raise ValueError(f"column {int(missing.all(0).nonzero()[0])} of x has no observed entry; drop it")
     from sklearn.impute import KNNImputer
+    from sklearn.neighbors import NearestNeighbors
 
     imputer = KNNImputer(n_neighbors=n_neighbours, weights="distance")
-    return torch.as_tensor(imputer.fit_transform(x.cpu().numpy()), device=x.device, dtype=x.dtype)
+    first = imputer.fit_transform(x.cpu().numpy())
+    search = NearestNeighbors(n_neighbors=min(n_neighbours, len(x) - 1)).fit(first)
+    found = torch.as_tensor(search.kneighbors(return_distance=False))
+    out = torch.as_tensor(first).to(x)
+    means = torch.cat([x[rows].nanmean(1) for rows in found.to(x.device).split(1024)])  # NaN where none has the entry
+    return filled(x, filled(means, out))
 
 
 class OrMissing(constraints.Constraint):

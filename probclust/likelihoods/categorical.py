@@ -95,4 +95,6 @@ class ColumnCategorical(dist.Categorical):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> ColumnCategorical:
         """The same distribution with a larger batch."""
-        return ColumnCategorical(self.logits.expand(*batch_shape, -1), self.sizes, validate_args=False)
+        out = ColumnCategorical(self.logits.expand(*batch_shape, -1), self.sizes, validate_args=False)
+        out._validate_args = self._validate_args
+        return out
