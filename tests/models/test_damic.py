@@ -273,7 +273,10 @@ def test_it_finds_the_clusters_of_the_papers_synthetic_set():
 
 @pytest.mark.slow
 def test_it_finds_them_on_the_mean_of_five_draws():
-    """Measured: NMI 0.952, ARI 0.969. The settings were chosen, with labels in view, on other draws, seeds 1 to 3."""
+    """Measured: NMI 0.952, ARI 0.969; with seeds 20 to 27, too, 0.945 and 0.963, single draws from 0.928 to 0.966.
+
+    The settings were chosen, with labels in view, on other draws, those of seeds 1 to 3.
+    """
     scores = np.mean([on_the_papers_synthetic_set(seed)[0] for seed in range(10, 15)], axis=0)
     assert scores[2] > 0.94
     assert scores[3] > 0.96
