@@ -124,6 +124,40 @@ def test_samples(fitted):
     assert pc.sample_posterior(story, x, draws=2, seed=0)["cluster"].shape == (2, 40)
 
 
+def test_generation(fitted):
+    _, story, x, _ = fitted
+    assert len(pc.prototypes(story, x, n=2)) <= 2 * 2 * 3
+    if hasattr(story, "fit_codes"):
+        story.fit_codes(x)  # its recipe would have
+    if not can_be_sampled(story):
+        for refused in (lambda: pc.modes(story), lambda: pc.predictive_check(story, x)):
+            with pytest.raises(ValueError, match="conditions on x"):
+                refused()
+        return
+    modes = pc.modes(story)
+    torch.testing.assert_close(pc.interpolate(story, 0, 1, n=3)[0], modes[0], atol=1e-5, rtol=1e-4)
+    assert pc.to_frame(story, modes).shape == (3, story.n_features)
+    cold = pc.sample(story, 4, cluster=2, seed=0, temperature=0.5)
+    assert cold["cluster"].tolist() == [2] * 4
+    table = pc.predictive_check(story, x, particles=2, permutations=9)
+    assert table["p_value"].between(0, 1).all()
+    if story.conditional or "cosine-mixture" in fitted[0].name:  # neither has a distribution of a part of a row
+        with pytest.raises(ValueError, match=r"conditions on x|does not allow missing"):
+            pc.impute(story, x[:2].masked_fill(torch.arange(story.n_features) == 0, torch.nan))
+        return
+    found = pc.impute(story, x[:5].masked_fill(torch.arange(story.n_features) == 0, torch.nan), draws=3, particles=4)
+    assert torch.equal(found.x[0, :, 1:], x[:5, 1:])
+    assert torch.isfinite(found.x).all()
+
+
+def can_be_sampled(story):
+    try:
+        pc.sample(story, 1, seed=0)
+    except ValueError:
+        return False
+    return True
+
+
 def test_save_and_load(fitted, tmp_path):
     _, story, x, _ = fitted
     pc.save(story, tmp_path / "story")
@@ -131,6 +165,7 @@ def test_save_and_load(fitted, tmp_path):
     assert torch.equal(pc.log_joint(loaded, x), pc.log_joint(story, x))
 
 
+@pytest.mark.filterwarnings("ignore::probclust.errors.ComparisonWarning")  # two particles are too few, and that is said
 def test_compare(fitted):
     _, story, x, _ = fitted
     if story.conditional or not story.is_density:
