@@ -24,6 +24,12 @@ COLUMNS = {
 CAPTION = "log p(x), a lower bound, and its paired difference to the best: nats per row, ± standard error over the rows"
 
 
+def caption(frame: pd.DataFrame) -> str:
+    """What the numbers are, and how many particles stand behind the bounds."""
+    particles = frame.get("particles", pd.Series(dtype=float)).dropna()
+    return CAPTION if particles.empty or particles.max() < 2 else f"{CAPTION}; {particles.max()} particles"
+
+
 def cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Headings, and the texts of each row, its name first; columns without any number are left out."""
     shown = [name for name in COLUMNS if name in frame.columns and frame[name].notna().any()]
@@ -59,7 +65,7 @@ def rich_table(frame: pd.DataFrame, title: str | None = None) -> Table:
     bounded = "log_likelihood" in frame.columns and bool(frame["log_likelihood"].notna().any())
     table = Table(
         title=title,
-        caption=CAPTION if bounded else None,
+        caption=caption(frame) if bounded else None,
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probclust import figures
 from probclust.comparison import compare
-from probclust.comparison_table import CAPTION, cells
+from probclust.comparison_table import caption, cells
 from probclust.findings import Confusion, Findings, find
 from probclust.record import versions
 from probclust.run_folder import RunFolder
@@ -84,7 +84,7 @@ def comparison_section(frame: pd.DataFrame, notes: Sequence[str] = ()) -> str:
     headings, rows = cells(frame)
     explained = []
     if "log p(x) ≥" in headings:
-        explained.append(CAPTION + ".")
+        explained.append(caption(frame) + ".")
     if "ACC" in headings:
         explained.append(
             "ACC: accuracy under the best one-to-one matching of clusters and labels; NMI: normalised mutual "

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from probclust.comparison_table import cells, rich_table
+from probclust.comparison_table import CAPTION, caption, cells, rich_table
 
 FRAME = pd.DataFrame(
     {
@@ -38,3 +38,9 @@ def test_the_table_fits_a_terminal_of_80_columns():
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(rich_table(full))
     assert "…" not in console.export_text()
+
+
+def test_the_caption_states_the_particles():
+    assert caption(FRAME) == CAPTION
+    assert caption(FRAME.assign(particles=1)) == CAPTION  # exact
+    assert caption(FRAME.assign(particles=pd.array([1, 100, pd.NA], dtype="Int64"))) == f"{CAPTION}; 100 particles"
