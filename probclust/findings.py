@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probclust import metrics
 from probclust.measure import why_no_density
-from probclust.sampling import columns, reconstruct, rows_of, sample
+from probclust.sampling import reconstruct, rows_of, sample
 from probclust.scoring import log_joint, log_likelihood, predict, responsibilities
 from probclust.story import Story
 
@@ -175,21 +175,15 @@ def find(
 def draw_by_cluster(story: Story, n: int, seed: int) -> tuple[Tensor | None, str | None]:
     """(K, n, n_features) draws of x, n from each cluster; or None, and why the story cannot give them.
 
-    It cannot where it conditions on x and has no `generative` of its own, or not yet; and where its sites cannot be put
-    together to rows.
+    It cannot where it conditions on x and has no `generative` of its own, where that draws from a density that has not
+    been fitted yet, and where its sites cannot be put together to rows.
     """
     clusters = torch.arange(story.n_clusters).repeat_interleave(n)
     try:
-        columns(story)
-    except ValueError as error:  # a site observes a transformation of x
-        return None, str(error)
-    try:
         draws = sample(story, len(clusters), cluster=clusters, seed=seed)
+        return rows_of(story, draws).view(story.n_clusters, n, -1), None
     except ValueError as error:
-        if not story.conditional:
-            raise
         return None, str(error)
-    return rows_of(story, draws).view(story.n_clusters, n, -1), None
 
 
 def embedding(table: NDArray[Any], seed: int) -> NDArray[np.float64] | None:

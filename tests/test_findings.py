@@ -115,9 +115,10 @@ def test_a_story_without_columns_of_x_has_no_draws_of_rows(blobs):
 def test_a_conditional_story_has_draws_where_it_can_generate_and_else_says_why_not(blobs):
     x = torch.as_tensor(blobs.x)
     damic = pc.models.DAMIC(4, 3, latent_dim=2, hidden=(8,), gate_hidden=(8,))
-    without = find("damic", damic, x, n_images=5)
-    assert without.samples is None
-    assert "fit_codes" in without.facts()["why_no_samples"]
+    for story in (damic, pc.models.DCN(4, 3, latent_dim=2, hidden=(8,))):
+        without = find("no density of codes yet", story, x, n_images=5)
+        assert without.samples is None
+        assert "fit_codes" in without.facts()["why_no_samples"]
     damic.fit_codes(x)
     found = find("damic", damic, x, n_images=5)
     assert found.why_no_samples is None
