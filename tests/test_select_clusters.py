@@ -9,6 +9,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import KFold, ShuffleSplit
 
 import probclust as pc
+from probclust.select_clusters import _selection
 
 CENTRES = [[-8, 0], [0, 8], [8, 0], [0, -8]]
 
@@ -58,6 +59,19 @@ def test_the_table_is_that_of_scikit_learns_mixture_on_the_same_splits():
     values = np.concatenate(values)
     assert found.table.loc[4, "log_likelihood"] == pytest.approx(values.mean(), abs=0.02)
     assert found.table.loc[4, "se"] == pytest.approx(values.std(ddof=1) / np.sqrt(120), rel=0.05)
+
+
+def test_the_simplest_within_one_standard_error_of_the_paired_difference():
+    rng = np.random.default_rng(0)
+    best = rng.normal(size=100)
+    noise = rng.normal(size=100)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)  # standard error 0.1
+    found = _selection(
+        {2: best - 0.11 + noise, 3: best - 0.09 + noise, 4: best, 5: best - 0.01}, dict.fromkeys(range(6), 1.0)
+    )
+    assert (found.best, found.one_standard_error) == (4, 3)
+    assert found.table["choice"].tolist() == ["", "one standard error", "best", ""]
+    assert found.table.loc[3, ["difference", "difference_se"]].tolist() == pytest.approx([-0.09, 0.1])
 
 
 def test_bad_settings_are_refused():
