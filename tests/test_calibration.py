@@ -1,0 +1,85 @@
+"""Simulation-based calibration: posteriors of the mixture weights cover the truth at their stated rate.
+
+Weights are drawn from their prior and rows from the weights, 200 times; each time the story is fitted to the rows and
+the rank of each true weight among draws of its posterior is noted. Where the posterior is right the ranks are uniform
+(S. Talts and others, "Validating Bayesian inference algorithms with simulation-based calibration", 2018).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import probclust as pc
+from probclust.joint import Pass
+from probclust.models import GaussianMixture
+from probclust.weights import Dirichlet, StickBreaking
+
+N_SETS, N_ROWS, N_DRAWS = 200, 150, 999
+CENTRES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+
+
+def known_components(weights, kind, separation):
+    """A mixture of three Gaussians of unit variance whose weights alone are unknown."""
+    story = GaussianMixture(2, 3, "spherical", weights=weights, global_guide=kind)
+    with torch.no_grad():
+        story.loc.copy_(separation * CENTRES)
+        story.raw_scale.fill_(float(np.log(np.expm1(1.0))))
+    for parameter in (story.loc, story.raw_scale):
+        parameter.requires_grad_(False)
+    return story
+
+
+def ranks(build, kind, separation, n_sets=N_SETS):
+    """(sets, weights) share of the posterior's draws below the truth."""
+    found = []
+    for seed in range(n_sets):
+        torch.manual_seed(seed)
+        story = known_components(build(), kind, separation)
+        empty = torch.zeros(N_ROWS, 2)
+        sites = Pass("draw", uncondition=True).run(story.model, empty)
+        name = next(site.name for site in sites.values() if not site.local)
+        truth, x = sites[name].value, sites["x"].value.detach()
+        pc.fit(story, x, recipe=[pc.SVI(epochs=250, learning_rate=0.05)], progress=False, seed=seed)
+        draws = story.globals._distribution(name).sample((N_DRAWS,))
+        found.append((draws < truth).float().mean(0).numpy())
+    return np.stack(found)
+
+
+def coverage(share, level):
+    """Share of the truths within the central interval of that level."""
+    return (np.abs(share - 0.5) < level / 2).mean()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")  # a weight near 0 draws no rows
+@pytest.mark.parametrize("separation", [10.0, 2.5], ids=["separated", "overlapping"])
+@pytest.mark.parametrize("kind", ["conjugate", "normal"])
+@pytest.mark.parametrize("weights", ["dirichlet", "stick-breaking"])
+def test_posteriors_cover_the_truth_at_the_stated_rate(weights, kind, separation):
+    """Coverage within 4 binomial standard errors at three levels, ranks of each weight uniform (false alarm 1e-3)."""
+    share = ranks(lambda: Dirichlet(3, 2.0) if weights == "dirichlet" else StickBreaking(3, 1.5), kind, separation)
+    report = {level: round(float(coverage(share, level)), 3) for level in (0.5, 0.8, 0.95)}
+    uniform = [float(stats.kstest(column, "uniform").pvalue) for column in share.T]
+    print(weights, kind, separation, report, [round(p, 3) for p in uniform])
+    for level, rate in report.items():
+        assert rate == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / N_SETS))
+    assert min(uniform) > 1e-3
+
+
+def test_the_ranks_find_a_posterior_that_is_too_narrow():
+    """Planted: draws of a Beta with four times the concentration of the posterior."""
+    rng = np.random.default_rng(0)
+    truth = rng.beta(2, 4, 400)
+    counts = rng.binomial(150, truth)
+    right, narrow = (
+        np.array(
+            [(rng.beta(f * (2 + c), f * (4 + 150 - c), N_DRAWS) < t).mean() for c, t in zip(counts, truth, strict=True)]
+        )
+        for f in (1, 4)
+    )
+    assert coverage(right, 0.8) == pytest.approx(0.8, abs=0.08)
+    assert coverage(narrow, 0.8) < 0.65
