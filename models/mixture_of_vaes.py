@@ -3,7 +3,7 @@
 Generative story, for each row:
 
     cluster ~ Categorical(a)
-    z ~ Normal(0, I)
+    z ~ Normal(0, I), or another prior
     x | z, cluster = k ~ likelihood(decoder_k(z))
 
 Guide: q(z | x, cluster = k) = Normal(loc_k(x), diag(scale_k(x)^2)), an encoder for each cluster. The log joint of row
@@ -30,12 +30,12 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probclust.diagonal_normal import DiagonalNormal
 from probclust.fitting import fit
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
+from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
@@ -52,6 +52,8 @@ class MixtureOfVAEs(Story):
         latent_dim: L, size of each expert's z.
         hidden: sizes of each encoder's hidden layers; the decoders mirror them.
         likelihood: p(x | z, cluster): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
+        prior: p(z | cluster): "standard" (the paper's Normal(0, I)), "student_t", "flow" or another of
+            `probclust.priors`, which then learns beside the decoders; or a part.
         weights: p(cluster): "learned", "uniform" (the paper's equation 6), "dirichlet", "stick-breaking" (K an
             upper bound), or a part of `probclust.weights`.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoders see zeros and
@@ -75,6 +77,7 @@ class MixtureOfVAEs(Story):
         latent_dim: int = 10,
         hidden: Sequence[int] = (500, 100),
         likelihood: str | Likelihood = "gaussian",
+        prior: str | Prior = "standard",
         weights: WeightsOption = "learned",
         missing: bool = False,
         global_guide: Kind = "conjugate",
@@ -88,6 +91,13 @@ class MixtureOfVAEs(Story):
         n_seen = n_inputs(self.likelihood, n_features)
         self.encoders = StackedGaussianEncoder(n_clusters, n_seen, hidden, latent_dim)
         self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
+        self.prior = prior_named(prior, latent_dim, n_clusters)
+        if self.prior.on_sphere:
+            raise ValueError(
+                f"the encoders of MixtureOfVAEs are Gaussian, and codes of {type(self.prior).__name__} must have "
+                "length 1; take another prior, or VaDE"
+            )
+        self.is_density = self.prior.is_density
         self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
         self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
 
@@ -96,7 +106,7 @@ class MixtureOfVAEs(Story):
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", weights)
-            z = pyro.sample("z", DiagonalNormal(x.new_zeros(self.latent_dim), x.new_ones(1)))
+            z = pyro.sample("z", self.prior.density(cluster))
             pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
@@ -172,6 +182,6 @@ class MixtureOfVAEs(Story):
         x = own_rows(batch)
         q = self.encoders(encoder_inputs(self.likelihood, x), self.every_cluster)
         z = q.rsample()
-        prior = DiagonalNormal(torch.zeros_like(z), z.new_ones(1))
+        prior = self.prior.density(self.every_cluster)
         bound = self.likelihood(self.decoders(z)).log_prob(x) + prior.log_prob(z) - q.log_prob(z)
         return -bound.mean()

@@ -11,8 +11,9 @@ so that the log joint of row x and cluster k is
 
     log p(x | z) + log p(z | k) - log q(z | x) + log a_k,    z ~ q(z | x).
 
-With another `prior`, p(z | cluster = k) = exp(-alpha V(z, theta_k)) / beta_k with V any of `probclust.dissimilarities`
-(Unlike the paper, which has the Gaussian alone). Where that lives on the sphere (cosine), so does q(z | x), a power
+With another `prior`, p(z | cluster = k) is any of `probclust.priors`: a Gaussian with correlations, a Student-t, a
+normalising flow on a mixture, or exp(-alpha V(z, theta_k)) / beta_k with V any of `probclust.dissimilarities` (Unlike
+the paper, which has the diagonal Gaussian alone). Where that lives on the sphere (cosine), so does q(z | x), a power
 spherical distribution.
 
 Source: Z. Jiang, Y. Zheng, H. Tan, B. Tang, H. Zhou, "Variational deep embedding: an unsupervised and generative
@@ -23,18 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import pyro
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
+from probclust.priors import Prior, on_sphere, prior_named
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
 from probclust.warm_start import (
@@ -43,7 +42,6 @@ from probclust.warm_start import (
     directions,
     encode_all,
     gmm_start,
-    inverse_softplus,
     neighbour_pretraining,
     reconstruction_pretraining,
     rescale_codes,
@@ -60,9 +58,9 @@ class VaDE(Story):
         latent_dim: L, size of z.
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         likelihood: p(x | z): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
-        prior: p(z | cluster): "gaussian" (diagonal), "mahalanobis" (a full Gaussian), "manhattan", "cosine" or another
-            of the names that `DissimilarityMixture` takes, with an alpha for each cluster; or a part of
-            `probclust.dissimilarities`, built for n_features=latent_dim.
+        prior: p(z | cluster): "gaussian" (diagonal), "mahalanobis" (a full Gaussian), "low_rank", "student_t",
+            "flow", "cosine" (von Mises-Fisher), "manhattan" or another of the names that `DissimilarityMixture`
+            takes; or a part of `probclust.priors` or `probclust.dissimilarities`, built for n_features=latent_dim.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
@@ -76,8 +74,6 @@ class VaDE(Story):
         torch.Size([5, 3])
     """
 
-    floor = 0.05  # of the prior's standard deviations, in units of the code
-
     def __init__(
         self,
         n_features: int,
@@ -85,7 +81,7 @@ class VaDE(Story):
         latent_dim: int = 10,
         hidden: Sequence[int] = (500, 500, 2000),
         likelihood: str | Likelihood = "gaussian",
-        prior: str | Dissimilarity = "gaussian",
+        prior: str | Prior = "gaussian",
         missing: bool = False,
         weights: WeightsOption = "learned",
         global_guide: Kind = "conjugate",
@@ -93,33 +89,26 @@ class VaDE(Story):
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
         self.weights = weights_named(weights, n_clusters)
         self.may_empty = self.weights.may_empty
-        self.dissimilarity: Dissimilarity | None = None
-        if prior != "gaussian":
-            self.dissimilarity = dissimilarity_named(prior, latent_dim, n_clusters, learn_alpha="cluster")
-            self.is_density = self.dissimilarity.is_density
-        self.on_sphere = self.dissimilarity is not None and self.dissimilarity.on_sphere
+        self.on_sphere = on_sphere(prior)
         self.likelihood = likelihood_named(likelihood, n_features, missing)
         self.missing = missing
         n_seen = n_inputs(self.likelihood, n_features)
         self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_seen, hidden, latent_dim)
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
-        if self.dissimilarity is None:
-            self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
-            self.raw_prior_scale = nn.Parameter(torch.full((n_clusters, latent_dim), 0.5))
-
-    def prior(self, cluster: Tensor) -> Any:
-        """p(z | cluster)."""
-        if self.dissimilarity is not None:
-            return self.dissimilarity.density(cluster)
-        scale = self.floor + functional.softplus(self.raw_prior_scale)
-        return DiagonalNormal(self.prior_loc[cluster], scale[cluster])
+        self.prior = prior_named(prior, latent_dim, n_clusters)
+        if not self.prior.by_cluster:
+            raise ValueError(
+                f"VaDE tells clusters apart by their priors, and {type(self.prior).__name__} is the same for all; take "
+                "another prior, or MixtureOfVAEs, whose clusters have decoders of their own"
+            )
+        self.is_density = self.prior.is_density
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z | cluster) p(x | z)."""
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", weights)
-            z = pyro.sample("z", self.prior(cluster))
+            z = pyro.sample("z", self.prior.density(cluster))
             pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 
     def guide(self, x: Tensor) -> None:
@@ -197,12 +186,8 @@ class VaDE(Story):
         codes = encode_all(self.encode, complete_rows(run))
         if not self.on_sphere:
             codes = rescale_codes(codes, self.encoder.loc, self.decoder)
-        shares, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
+        shares, _, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
         start_weights(self, shares, len(codes))
-        if self.dissimilarity is None:
-            self.prior_loc.copy_(loc)
-            self.raw_prior_scale.copy_(inverse_softplus(variance.sqrt() - self.floor))
-        else:
-            self.dissimilarity.start(codes, run.memory[START])
+        self.prior.start(codes, run.memory[START])
         self.encoder.log_variance.weight.zero_()
         self.encoder.log_variance.bias.copy_(variance.mean(0).log() - 2)

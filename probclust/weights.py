@@ -178,7 +178,7 @@ class StickBreaking(Weights):
         concentration: expected clusters grow as concentration times the logarithm of the number of rows.
 
     Source: J. Sethuraman, "A constructive definition of Dirichlet priors", 1994; D. M. Blei, M. I. Jordan, "Variational
-    inference for Dirichlet process mixtures", 2006, equations 18 to 20.
+    inference for Dirichlet process mixtures", 2006, whose coordinate updates of the sticks are that Beta.
     """
 
     has_prior = True

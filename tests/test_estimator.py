@@ -75,7 +75,7 @@ def test_fitting_again_starts_anew_and_leaves_the_callers_random_state_alone():
     second = estimator.fit(X).story_.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(before, torch.get_rng_state())
-    assert not torch.equal(vade(random_state=1).fit(X).story_.prior_loc, first["prior_loc"])
+    assert not torch.equal(vade(random_state=1).fit(X).story_.prior.loc, first["prior.loc"])
 
 
 def test_parts_that_are_passed_in_are_not_trained():

@@ -58,7 +58,7 @@ def test_linear_stories_go_straight():
 def test_one_decoder_is_run_along_the_latents():
     story = VaDE(4, 3, latent_dim=2, hidden=(8,))
     t = torch.linspace(0, 1, 7)[:, None]
-    z = (1 - t) * story.prior_loc[0] + t * story.prior_loc[1]
+    z = (1 - t) * story.prior.loc[0] + t * story.prior.loc[1]
     torch.testing.assert_close(pc.interpolate(story, 0, 1, n=7), story.decode(z).detach())
     straight = torch.lerp(*(pc.modes(story)[[k]] for k in (0, 1)), t)
     assert not torch.allclose(pc.interpolate(story, 0, 1, n=7), straight, atol=1e-4)

@@ -157,7 +157,7 @@ def test_cold_draws_of_our_stories_are_their_modes(build):
     draws = pc.sample(story, 3, cluster=[0, 1, 2], seed=0, temperature={"z": 1e-10, "x": 1e-10})
     with torch.no_grad():
         if isinstance(story, VaDE):
-            outputs = story.decoder(story.prior(torch.arange(3)).mode)
+            outputs = story.decoder(story.prior.density(torch.arange(3)).mode)
         else:
             outputs = story.decoders(torch.zeros(3, 2))[torch.arange(3), torch.arange(3)]
         mode = story.likelihood(outputs).mean

@@ -114,8 +114,8 @@ def as_vade(story):
         for name in ("encoder", "decoder", "likelihood"):
             getattr(vade, name).load_state_dict(getattr(story, name).state_dict())
         vade.weights.logits.copy_(story.logits)
-        vade.prior_loc.copy_(last.bias[:, 0, :2])
-        vade.raw_prior_scale.copy_(last.bias[:, 0, 2:])
+        vade.prior.loc.copy_(last.bias[:, 0, :2])
+        vade.prior.raw_scale.copy_(last.bias[:, 0, 2:])
     return vade
 
 

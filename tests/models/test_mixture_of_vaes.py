@@ -136,3 +136,27 @@ def test_draws_come_from_their_own_decoder():
 def test_the_architecture_is_the_papers():
     sizes = [tuple(p.shape) for p in MixtureOfVAEs(784, 10).parameters() if p.dim() == 3 and p.shape[1] > 1]
     assert sizes == [(10, 784, 500), (10, 500, 100), (10, 100, 20), (10, 10, 100), (10, 100, 500), (10, 500, 784)]
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "low_rank", "student_t", "flow", "manhattan"])
+def test_log_joint_by_hand_under_any_prior(prior):
+    story, x = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(5,), prior=prior), torch.rand(9, 6)
+    joint = trace_joint(story.model, story.guide, x)
+    columns = []
+    for k in range(3):
+        z, q = joint.guide["z"].value[k], Normal(*encode(story, k, x))
+        log_p_z = story.prior.density(torch.tensor(k)).log_prob(z)
+        columns.append(log_p_x(story, k, x, z) + log_p_z - q.log_prob(z).sum(1) - torch.log(torch.tensor(3.0)))
+    torch.testing.assert_close(joint.table, torch.stack(columns, 1))
+
+
+def test_priors_of_the_experts_learn_and_are_saved(tmp_path):
+    torch.set_default_dtype(torch.float32)
+    story, x = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(5,), prior="student_t"), torch.rand(60, 6)
+    before = story.prior.loc.detach().clone()
+    pc.fit(story, x, recipe={"pretrain_epochs": 1, "fit_epochs": 2, "epochs": 1})
+    assert (story.prior.loc != before).all()
+    pc.save(story, tmp_path / "story")
+    assert torch.equal(pc.log_joint(pc.load(tmp_path / "story"), x), pc.log_joint(story, x))
+    with pytest.raises(ValueError, match="codes of Cosine must have length 1"):
+        MixtureOfVAEs(6, 3, prior="cosine")
