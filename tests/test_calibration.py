@@ -34,9 +34,14 @@ def known_components(weights, kind, separation):
 
 
 def fit_globals(story, x, n_steps=100):
-    """A recipe's start and plain steps on all rows, without what `pc.fit` does around them: there are 1,600 fits."""
+    """EM's weights for a start, as recipes have it, and plain steps on all rows, without what `pc.fit` does around
+    them: there are 1,600 fits here.
+    """
     component = story.component(torch.arange(3)[:, None]).log_prob(x)
-    start_weights(story, component.softmax(0).mean(1).clamp(min=1e-3 / len(x)), len(x))
+    shares = torch.full((3,), 1 / 3)
+    for _ in range(50):
+        shares = (shares.log()[:, None] + component).softmax(0).mean(1).clamp(min=0.1 / len(x))
+    start_weights(story, shares / shares.sum(), len(x))
     adam = torch.optim.Adam([p for p in story.parameters() if p.requires_grad], lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, n_steps)
     objective = Exact()
