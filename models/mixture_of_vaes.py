@@ -28,8 +28,9 @@ from typing import Literal
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from probclust.architectures import Network, stacked_decoder, stacked_trunk
 from probclust.fitting import fit
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
@@ -58,6 +59,8 @@ class MixtureOfVAEs(Story):
             upper bound), or a part of `probclust.weights`.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoders see zeros and
             the mask.
+        network: another architecture than perceptrons of `hidden` layers, for each expert: one of
+            `probclust.architectures`, such as `Convolutional(8, 8)`, or the user's own.
         global_guide: posterior of weights that have a prior, see `Story`.
 
     Example:
@@ -80,6 +83,7 @@ class MixtureOfVAEs(Story):
         prior: str | Prior = "standard",
         weights: WeightsOption = "learned",
         missing: bool = False,
+        network: Network | None = None,
         global_guide: Kind = "conjugate",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
@@ -89,8 +93,14 @@ class MixtureOfVAEs(Story):
         self.likelihood = likelihood_named(likelihood, n_features, missing)
         self.missing = missing
         n_seen = n_inputs(self.likelihood, n_features)
-        self.encoders = StackedGaussianEncoder(n_clusters, n_seen, hidden, latent_dim)
-        self.decoders = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
+        n_out = n_outputs(self.likelihood, n_features)
+        if network is None:
+            self.encoders = StackedGaussianEncoder(n_clusters, n_seen, hidden, latent_dim)
+            self.decoders: nn.Module = StackedMLP(n_clusters, [latent_dim, *reversed(hidden), n_out])
+        else:
+            trunk = stacked_trunk(network, n_clusters, n_seen)
+            self.encoders = StackedGaussianEncoder(n_clusters, n_seen, (), latent_dim, trunk, network.n_hidden)
+            self.decoders = stacked_decoder(network, n_clusters, latent_dim, n_out)
         self.prior = prior_named(prior, latent_dim, n_clusters)
         if self.prior.on_sphere:
             raise ValueError(

@@ -28,8 +28,9 @@ from typing import Literal
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from probclust.architectures import ByRow, Network
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
@@ -63,6 +64,8 @@ class VaDE(Story):
             takes; or a part of `probclust.priors` or `probclust.dissimilarities`, built for n_features=latent_dim.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.
+        network: another architecture than perceptrons of `hidden` layers: one of `probclust.architectures`, such as
+            `Convolutional(8, 8)`, or the user's own.
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
             `probclust.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
@@ -83,6 +86,7 @@ class VaDE(Story):
         likelihood: str | Likelihood = "gaussian",
         prior: str | Prior = "gaussian",
         missing: bool = False,
+        network: Network | None = None,
         weights: WeightsOption = "learned",
         global_guide: Kind = "conjugate",
     ) -> None:
@@ -93,8 +97,12 @@ class VaDE(Story):
         self.likelihood = likelihood_named(likelihood, n_features, missing)
         self.missing = missing
         n_seen = n_inputs(self.likelihood, n_features)
-        self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_seen, hidden, latent_dim)
-        self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
+        n_out = n_outputs(self.likelihood, n_features)
+        self.encoder = (DirectionEncoder if self.on_sphere else GaussianEncoder)(n_seen, hidden, latent_dim, network)
+        if network is None:
+            self.decoder: nn.Module = mlp([latent_dim, *reversed(hidden), n_out])
+        else:
+            self.decoder = ByRow(network.decoder(latent_dim, n_out))
         self.prior = prior_named(prior, latent_dim, n_clusters)
         if not self.prior.by_cluster:
             raise ValueError(

@@ -109,19 +109,24 @@ def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
 
 
 class GaussianEncoder(nn.Module):
-    """q(z | x) = Normal(loc(x), diag(scale(x)^2)): a perceptron with two heads.
+    """q(z | x) = Normal(loc(x), diag(scale(x)^2)): a perceptron, or another trunk, with two heads.
 
     Args:
         n_features: D.
         hidden: sizes of the hidden layers.
         latent_dim: L.
+        network: an architecture (see `probclust.architectures`) that builds the trunk, instead of `hidden`.
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, network: Any = None) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU())
-        self.loc = nn.Linear(hidden[-1], latent_dim)
-        self.log_variance = nn.Linear(hidden[-1], latent_dim)
+        if network is None:
+            self.trunk: nn.Module = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU())
+        else:
+            self.trunk = network.trunk(n_features)
+        n_hidden = hidden[-1] if network is None else network.n_hidden
+        self.loc = nn.Linear(n_hidden, latent_dim)
+        self.log_variance = nn.Linear(n_hidden, latent_dim)
 
     def mean(self, x: Tensor) -> Tensor:
         """(rows, L) mean of q(z | x), from (rows, D)."""
@@ -155,11 +160,24 @@ class StackedGaussianEncoder(nn.Module):
         n_features: D.
         hidden: sizes of the hidden layers.
         latent_dim: L.
+        trunk: (rows, D) or (K, rows, D) to (K, rows, n_hidden), instead of the perceptrons' hidden layers.
+        n_hidden: of `trunk`.
     """
 
-    def __init__(self, n_experts: int, n_features: int, hidden: Sequence[int], latent_dim: int) -> None:
+    def __init__(
+        self,
+        n_experts: int,
+        n_features: int,
+        hidden: Sequence[int],
+        latent_dim: int,
+        trunk: nn.Module | None = None,
+        n_hidden: int = 0,
+    ) -> None:
         super().__init__()
-        self.network = StackedMLP(n_experts, [n_features, *hidden, 2 * latent_dim])
+        if trunk is None:
+            self.network: nn.Module = StackedMLP(n_experts, [n_features, *hidden, 2 * latent_dim])
+        else:
+            self.network = nn.Sequential(trunk, StackedLinear(n_experts, n_hidden, 2 * latent_dim))
 
     def forward(self, x: Tensor, cluster: Tensor) -> Any:
         """Distribution of z, batch (K, rows) or (rows,) as `cluster` has it and event (L,), from (rows, D)."""
