@@ -165,13 +165,26 @@ def _laplace(fn: Any, temperature: float) -> Any:
 
 @tempered.register(td.StudentT)
 def _student(fn: Any, temperature: float) -> Any:
-    df = (fn.df + 1) / temperature - 1
-    if not (df > 0).all():
-        raise ValueError(
-            f"a Student-t with {fn.df.min().item():g} degrees of freedom has no power 1 / T of finite integral at "
-            f"temperature {temperature:g}; take one below {1 + fn.df.min().item():g}"
-        )
+    df = _degrees(fn.df, 1, temperature)
     return dist.StudentT(df, fn.loc, fn.scale * (fn.df / df) ** 0.5)
+
+
+@tempered.register(dist.MultivariateStudentT)
+def _multivariate_student(fn: Any, temperature: float) -> Any:
+    df = _degrees(fn.df, fn.event_shape[0], temperature)
+    return dist.MultivariateStudentT(df, fn.loc, fn.scale_tril * (fn.df / df).sqrt()[..., None, None])
+
+
+def _degrees(df: Tensor, dim: int, temperature: float) -> Tensor:
+    """Degrees of freedom of a Student-t in `dim` dimensions, with `df` of them, to the power 1 / T."""
+    tempered_df = (df + dim) / temperature - dim
+    if not (tempered_df > 0).all():
+        least = df.min().item()
+        raise ValueError(
+            f"a Student-t with {least:g} degrees of freedom has no power 1 / T of finite integral at temperature "
+            f"{temperature:g}; take one below {1 + least / dim:g}"
+        )
+    return tempered_df
 
 
 @tempered.register(td.Exponential)

@@ -30,6 +30,7 @@ CLOSED = {
     "low-rank": dist.LowRankMultivariateNormal(torch.ones(3), torch.ones(3, 1), torch.tensor([0.5, 1.0, 2.0])),
     "laplace": dist.Laplace(torch.tensor(1.0), 2.0),
     "student": dist.StudentT(torch.tensor(4.0), 1.0, 2.0),
+    "multivariate-student": dist.MultivariateStudentT(torch.tensor(6.0), torch.ones(2), FACTOR),
     "exponential": dist.Exponential(torch.tensor(2.0)),
     "gamma": dist.Gamma(torch.tensor(3.0), 2.0),
     "beta": dist.Beta(torch.tensor(3.0), 2.0),
