@@ -186,6 +186,9 @@ def test_every_function_takes_missing_entries(fitted, tmp_path):
     assert torch.isfinite(pc.sample(story, 7, seed=0)["x"]).all()
     data = pc.to_inference_data(story, shown[:5], draws=2)
     assert np.isfinite(data.posterior_predictive["x"]).all()
+    imputed = pc.impute(story, shown[:6], draws=10, particles=10).x
+    assert torch.isfinite(imputed).all()
+    assert torch.equal(imputed[3][~shown[:6].isnan()], shown[:6][~shown[:6].isnan()])
     pc.save(story, tmp_path / "story")
     assert torch.equal(pc.log_joint(pc.load(tmp_path / "story"), shown), pc.log_joint(story, shown))
     nothing = torch.full((1, 12), NAN)
