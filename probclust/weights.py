@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from probclust.recipe import START, Compute, Run
 from probclust.recorded import Part
-from probclust.warm_start import encode_all, in_known_order, kmeans_start
+from probclust.warm_start import complete_rows, encode_all, in_known_order, kmeans_start
 
 
 class Weights(Part):
@@ -209,7 +209,8 @@ class StickBreaking(Weights):
         """A variational Dirichlet process mixture of Gaussians on codes, or x: it leaves clusters empty itself."""
 
         def find(run: Run) -> None:
-            codes = run.x if encode is None else encode_all(encode, run.x)
+            x = complete_rows(run)
+            codes = x if encode is None else encode_all(encode, x)
             rows = codes.double().cpu().numpy()
             rows = rows / (rows.std() + 1e-12)
             kind = "full" if rows.shape[1] <= _MANY else "spherical"

@@ -28,6 +28,13 @@ OURS = [
     Case("vade", lambda: VaDE(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
     Case("vade-manhattan", lambda: VaDE(4, 3, 2, hidden=(8,), prior="manhattan"), lambda n: torch.rand(n, 4)),
     Case("vade-cosine", lambda: VaDE(4, 3, 2, hidden=(8,), prior="cosine"), lambda n: torch.rand(n, 4)),
+    Case("gmm-dirichlet", lambda: GaussianMixture(4, 3, weights="dirichlet"), lambda n: 2 * torch.randn(n, 4)),
+    Case(
+        "vade-student-sticks",
+        lambda: VaDE(4, 3, 2, hidden=(8,), prior="student_t", weights="stick-breaking"),
+        lambda n: torch.rand(n, 4),
+    ),
+    Case("mixture-of-vaes-flow", lambda: MixtureOfVAEs(4, 3, 2, hidden=(8,), prior="flow"), lambda n: torch.rand(n, 4)),
     Case("dissimilarity-mixture", lambda: DissimilarityMixture(4, 3), lambda n: 2 * torch.randn(n, 4)),
     Case(
         "cosine-mixture",
