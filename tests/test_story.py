@@ -35,7 +35,7 @@ def test_sizes_must_count(arguments):
 
 
 def test_a_misspelt_guide_is_refused():
-    with pytest.raises(ValueError, match="global_guide must be 'map' or 'normal', got 'norml'"):
+    with pytest.raises(ValueError, match="global_guide must be 'map', 'normal' or 'conjugate', got 'norml'"):
         pc.Story(n_features=2, n_clusters=3, global_guide="norml")
 
 

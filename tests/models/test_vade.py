@@ -165,10 +165,10 @@ def test_log_joint_by_hand_under_any_prior(prior, latents):
 @pytest.mark.parametrize("prior", ["mahalanobis", "manhattan", "cosine", *PRIORS])
 def test_bounds_are_in_order_under_any_prior(prior):
     story, x = VaDE(4, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(20, 4)
-    elbo = pc.elbo(story, x, particles=1000).mean()
+    elbo = pc.elbo(story, x, particles=300).mean()
     bounds = [
-        torch.stack([pc.log_likelihood(story, x, particles=n, seed=seed) for seed in range(10)]).mean()
-        for n in (10, 500)
+        torch.stack([pc.log_likelihood(story, x, particles=n, seed=seed) for seed in range(5)]).mean()
+        for n in (5, 150)
     ]
     assert elbo < bounds[0] < bounds[1]
 
@@ -178,8 +178,8 @@ def test_a_fit_finds_separated_clusters_under_any_prior(prior):
     torch.set_default_dtype(torch.float32)
     y = torch.arange(240) % 3
     x = (torch.eye(3, 6)[y] + 0.1 * torch.randn(240, 6)).float()
-    story = VaDE(6, 3, latent_dim=3, hidden=(16,), prior=prior, likelihood=Gaussian(6, scale=0.1))
-    pc.fit(story, x, recipe={"pretrain_epochs": 5, "fit_epochs": 40, "epochs": 5})
+    story = VaDE(6, 3, latent_dim=3, hidden=(32,), prior=prior, likelihood=Gaussian(6, scale=0.1))
+    pc.fit(story, x, recipe={"pretrain_epochs": 5, "fit_epochs": 80, "epochs": 5})
     assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.97
     k = pc.predict(story, x[:1]).item()
     draws = pc.sample(story, 200, cluster=k, seed=0)
