@@ -28,8 +28,9 @@ from probclust.diagonal_normal import DiagonalNormal
 from probclust.global_guide import Kind
 from probclust.missing import observed
 from probclust.recipe import SVI, Compute, Run, Step
+from probclust.starting_labels import complete_rows
 from probclust.story import Story
-from probclust.warm_start import complete_rows, inverse_softplus
+from probclust.warm_start import inverse_softplus
 from probclust.weights import WeightsOption, start_weights, weights_named
 
 

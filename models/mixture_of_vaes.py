@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import Network, stacked_decoder, stacked_trunk
+from probclust.embedding_start import embedding_start
 from probclust.fitting import fit
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
@@ -127,7 +128,7 @@ class MixtureOfVAEs(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "vade"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "vade"] = "neighbours",
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
@@ -137,14 +138,14 @@ class MixtureOfVAEs(Story):
         Unlike the paper, the default clusters the codes of an autoencoder pre-trained with neighbours.
 
         Args:
-            pretraining: "neighbours", or "vade" for the paper's start: k-means on the embedding of a VaDE, itself
-                fitted by its own paper's recipe.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; or "vade" for the paper's
+                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe.
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
             fit_epochs: epochs of each expert on its own cluster.
             epochs: epochs of SVI.
         """
-        if pretraining not in ("neighbours", "vade"):
-            raise ValueError(f"pretraining must be 'neighbours' or 'vade', got {pretraining!r}")
+        if pretraining not in ("neighbours", "embedding", "vade"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'vade', got {pretraining!r}")
         sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
         autoencoder = Autoencoder(sizes[0], (500, 500, 2000), self.latent_dim, sizes[1])
 
@@ -174,6 +175,8 @@ class MixtureOfVAEs(Story):
                 encode, autoencoder.decoder, [autoencoder], epochs=epochs_before, view=partial(view, self.likelihood)
             )
             start.append(self.weights.starting_clusters(directions(encode)))
+        elif pretraining == "embedding":
+            start = [embedding_start(view=partial(view, self.likelihood))]
         if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
             start.append(Compute(name="mixture weights", run=self._start_weights))
         return [

@@ -31,15 +31,16 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import ByRow, Network
+from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.priors import Prior, on_sphere, prior_named
 from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.starting_labels import complete_rows
 from probclust.story import Story
 from probclust.warm_start import (
     cluster_moments,
-    complete_rows,
     directions,
     encode_all,
     gmm_start,
@@ -126,7 +127,7 @@ class VaDE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder"] = "neighbours",
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
@@ -136,34 +137,28 @@ class VaDE(Story):
         Unlike the paper, the default pre-trains with neighbours and starts from k-means on the codes' directions.
 
         Args:
-            pretraining: "neighbours", or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
+                or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by
                 layer) and a Gaussian mixture on its codes.
-            pretrain_epochs: epochs of either; None for 15 and 50.
+            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
         """
-        if pretraining not in ("neighbours", "autoencoder"):
-            raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
+        if pretraining not in ("neighbours", "embedding", "autoencoder"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'autoencoder', got {pretraining!r}")
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
+        networks = encode, lambda z: seen(self.decode(z)), modules
+        if pretrain_epochs is None:
+            pretrain_epochs = 50 if pretraining == "autoencoder" else 15
         start: list[Step]
         if pretraining == "neighbours":
-            start = neighbour_pretraining(
-                encode,
-                lambda z: seen(self.decode(z)),
-                modules,
-                epochs=15 if pretrain_epochs is None else pretrain_epochs,
-                view=seen,
-            )
+            start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen)
             start.append(self.weights.starting_clusters(directions(encode)))
+        elif pretraining == "embedding":
+            start = [embedding_start(view=seen), embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen)]
         else:
-            start = reconstruction_pretraining(
-                encode,
-                lambda z: seen(self.decode(z)),
-                modules,
-                epochs=50 if pretrain_epochs is None else pretrain_epochs,
-                view=seen,
-            )
+            start = reconstruction_pretraining(*networks, epochs=pretrain_epochs, view=seen)
             start.append(gmm_start(encode))
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from probclust.recipe import START, Compute, Run
-from probclust.warm_start import encode_all, in_known_order
+from probclust.starting_labels import in_known_order
+from probclust.warm_start import encode_all
 
 Between = Callable[[Tensor, Tensor], Tensor]
 """Dissimilarities (...) of rows (..., D) to centres (..., D) that broadcast."""

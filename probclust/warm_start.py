@@ -8,31 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.label_spreading import spread_labels
+from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.layerwise import layerwise_pretraining
-from probclust.missing import neighbour_filled
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
-
-NEIGHBOURS = "neighbours"
-"""Name in `run.memory` of the (rows, n_neighbours) graph."""
+from probclust.starting_labels import KMEANS, NEIGHBOURS, complete_rows, nearest_neighbours, start_from
 
 MEMBERS, SIZES = "members", "sizes"
 """Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
-
-KMEANS = "k-means"
-"""Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
-
-FILLED = "filled"
-"""Name in `run.memory` of the (rows, n_features) rows, their missing entries filled from near rows."""
 
 Augment = Callable[[Tensor], Tensor]
 """(rows, n_features) to as many changed rows, drawn from torch's generator, like `probclust.augmentation`'s."""
@@ -210,36 +199,6 @@ def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Comput
     return Compute(name="start", run=find)
 
 
-def start_from(labels: Any, run: Run) -> None:
-    """Put starting labels into `run.memory[START]`: the clusters that a start found, and what `run.y` says of them.
-
-    Known rows start in their own cluster, and clusters take the numbers of their known rows. Where every cluster has a
-    known row and no neighbour graph entered the codes, the labels spread over the nearest neighbours in x take the
-    place of the clusters. (Clusters of codes that were pre-trained with neighbours are the better ones: on digits, with
-    one label for each, 0.94 of the rows against 0.87.)
-
-    Args:
-        labels: (rows,) cluster of each row in the start's own numbering.
-        run: gets the labels.
-    """
-    start = np.argsort(in_known_order(labels, run))[labels]
-    if run.y is not None:
-        y = run.y.cpu().numpy()
-        if NEIGHBOURS not in run.memory and np.isin(np.arange(run.story.n_clusters), y).all():
-            graph = nearest_neighbours(complete_rows(run))
-            scores = spread_labels(graph, y, run.story.n_clusters)
-            start = np.where(scores.any(1), scores.argmax(1), start)
-        start = np.where(y >= 0, y, start)
-    run.memory[START] = torch.as_tensor(start, device=run.x.device)
-
-
-def nearest_neighbours(x: Tensor, n_neighbours: int = 10) -> np.ndarray[Any, Any]:
-    """(rows, n_neighbours) numbers of the nearest other rows of `x`, (rows, features) without NaN."""
-    search = NearestNeighbors(n_neighbors=min(n_neighbours, x.shape[0] - 1)).fit(x.cpu().numpy())
-    found: np.ndarray[Any, Any] = search.kneighbors(return_distance=False)
-    return found
-
-
 def pretrained_start(
     pretraining: str,
     encode: Callable[[Tensor], Tensor],
@@ -252,12 +211,13 @@ def pretrained_start(
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
 
     Args:
-        pretraining: "neighbours", and k-means on the directions of the codes; "autoencoder", which only reconstructs,
-            and k-means on the codes; or "none", and k-means on x.
+        pretraining: "neighbours", and k-means on the directions of the codes; "embedding", clusters of a neighbour
+            embedding, which the codes then follow; "autoencoder", which only reconstructs, and k-means on the codes;
+            or "none", and k-means on x.
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
-        epochs: of pre-training; None for 15 with neighbours, 50 without.
+        epochs: of pre-training; None for 50 of an autoencoder, else 15.
         augment: changes the rows at every step of pre-training.
         autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
@@ -266,6 +226,8 @@ def pretrained_start(
     if pretraining == "neighbours":
         pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15, augment=augment)
         return [*pretrain, kmeans_start(directions(encode))]
+    if pretraining == "embedding":
+        return [embedding_start(), embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
     if pretraining == "autoencoder":
         pretrain = reconstruction_pretraining(
             encode, decode, modules, epochs=epochs or 50, augment=augment, **autoencoder
@@ -273,16 +235,7 @@ def pretrained_start(
         return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
         return [kmeans_start()]
-    raise ValueError(f"pretraining must be 'neighbours', 'autoencoder' or 'none', got {pretraining!r}")
-
-
-def complete_rows(run: Run) -> Tensor:
-    """(rows, n_features) what warm starts work on: `run.x`, its missing entries filled from near rows."""
-    if not run.story.missing:
-        return run.x
-    if FILLED not in run.memory:
-        run.memory[FILLED] = neighbour_filled(run.x)
-    return run.memory[FILLED]
+    raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'autoencoder' or 'none', got {pretraining!r}")
 
 
 def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -348,26 +301,6 @@ def cluster_moments(codes: Tensor, labels: Tensor, n_clusters: int) -> tuple[Ten
 def encode_all(encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 4096) -> Tensor:
     """(rows, latent_dim) codes of all rows, without a gradient, some rows at a time."""
     return torch.cat([encode(part) for part in x.split(chunk)])
-
-
-def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:
-    """The start's cluster for each of the story's clusters, so that known rows agree with their labels most often.
-
-    Args:
-        labels: (rows,) cluster of each row in the start's own numbering.
-        run: whose `y` has the known clusters; without any, the order stays.
-
-    Returns:
-        (K,) integers: entry k is the start's cluster that becomes cluster k.
-    """
-    n_clusters = run.story.n_clusters
-    if run.y is None:
-        return np.arange(n_clusters)
-    y, labels = run.y.cpu().numpy(), np.asarray(labels)
-    counts = np.zeros((n_clusters, n_clusters), dtype=np.int64)
-    np.add.at(counts, (y[y >= 0], labels[y >= 0]), 1)
-    order: np.ndarray[Any, Any] = linear_sum_assignment(-counts)[1]
-    return order
 
 
 def inverse_softplus(value: Tensor) -> Tensor:

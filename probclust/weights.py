@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from probclust.recipe import START, Compute, Run
 from probclust.recorded import Part
-from probclust.warm_start import complete_rows, encode_all, in_known_order, kmeans_start
+from probclust.starting_labels import complete_rows, in_known_order
+from probclust.warm_start import encode_all, kmeans_start
 
 
 class Weights(Part):

@@ -214,7 +214,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_parameters_are_found_again(name):
-    """1,500 rows of two clusters, from a start about the truth: the means are found within 6 standard errors, and 2%."""
+    """1,500 rows of two clusters, from a start about the truth: the means are found within 6 standard errors or 2%."""
     build, spread = PLANTED[name]
     torch.manual_seed(3)
     likelihood = build()

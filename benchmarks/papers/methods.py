@@ -148,6 +148,8 @@ METHODS: dict[str, Callable[..., Result]] = {
     "IDEC": OfStory("idec"),
     "GMVAE": OfStory("gmvae"),
     "DCN": OfStory("dcn"),
+    "VaDE, embedding start": OfStory("vade", recipe={"pretraining": "embedding"}),
+    "MixtureOfVAEs, embedding start": OfStory("mixture-of-vaes", recipe={"pretraining": "embedding"}),
     "VaDE, paper's start": OfStory("vade", recipe={"pretraining": "autoencoder"}),
     "MixtureOfVAEs, paper's start": OfStory("mixture-of-vaes", recipe={"pretraining": "vade"}),
     "DMAE, paper's start": OfStory("dmae", recipe={"pretraining": "autoencoder"}),

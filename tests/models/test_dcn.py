@@ -15,7 +15,7 @@ import probclust as pc
 from probclust.models import DCN
 from probclust.models.dcn import InTurn
 from probclust.recipe import START, Batch, Run
-from probclust.warm_start import KMEANS
+from probclust.starting_labels import KMEANS
 
 K, D, L = 3, 6, 2
 

@@ -12,7 +12,7 @@ import probclust as pc
 from probclust.models import DEC, IDEC
 from probclust.recipe import START, Batch, Run
 from probclust.self_training import TARGET, TARGET_LABELS
-from probclust.warm_start import KMEANS
+from probclust.starting_labels import KMEANS
 
 QUICK = {"pretrain_epochs": 2, "epochs": 4, "interval": 3, "delta": 0.0}
 

@@ -15,7 +15,7 @@ from probclust.data.synthetic import circles
 from probclust.dissimilarities import Custom, Mahalanobis
 from probclust.models import DMAE
 from probclust.recipe import START, Run
-from probclust.warm_start import KMEANS
+from probclust.starting_labels import KMEANS
 
 D, K, L = 6, 3, 2
 NAMES = ["mahalanobis", "squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski", "cosine"]

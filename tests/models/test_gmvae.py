@@ -17,7 +17,7 @@ from probclust.likelihoods import Gaussian
 from probclust.models import GMVAE, VaDE
 from probclust.models.gmvae import MinimumInformation
 from probclust.recipe import START, Run
-from probclust.warm_start import KMEANS
+from probclust.starting_labels import KMEANS
 
 pytestmark = pytest.mark.usefixtures("float64")
 SMALL = {"latent_dim": 2, "w_dim": 3, "hidden": (8, 7), "w_hidden": (6,), "prior_hidden": (5,)}

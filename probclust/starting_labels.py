@@ -1,0 +1,83 @@
+"""Starting labels: what every warm start leaves behind, whatever found the clusters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from probclust.label_spreading import spread_labels
+from probclust.missing import neighbour_filled
+from probclust.recipe import START, Run
+
+NEIGHBOURS = "neighbours"
+"""Name in `run.memory` of the (rows, n_neighbours) graph."""
+
+KMEANS = "k-means"
+"""Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
+
+FILLED = "filled"
+"""Name in `run.memory` of the (rows, n_features) rows, their missing entries filled from near rows."""
+
+
+def start_from(labels: Any, run: Run) -> None:
+    """Put starting labels into `run.memory[START]`: the clusters that a start found, and what `run.y` says of them.
+
+    Known rows start in their own cluster, and clusters take the numbers of their known rows. Where every cluster has a
+    known row and no neighbour graph entered the codes, the labels spread over the nearest neighbours in x take the
+    place of the clusters. (Clusters of codes that were pre-trained with neighbours are the better ones: on digits, with
+    one label for each, 0.94 of the rows against 0.87.)
+
+    Args:
+        labels: (rows,) cluster of each row in the start's own numbering.
+        run: gets the labels.
+    """
+    start = np.argsort(in_known_order(labels, run))[labels]
+    if run.y is not None:
+        y = run.y.cpu().numpy()
+        if NEIGHBOURS not in run.memory and np.isin(np.arange(run.story.n_clusters), y).all():
+            graph = nearest_neighbours(complete_rows(run))
+            scores = spread_labels(graph, y, run.story.n_clusters)
+            start = np.where(scores.any(1), scores.argmax(1), start)
+        start = np.where(y >= 0, y, start)
+    run.memory[START] = torch.as_tensor(start, device=run.x.device)
+
+
+def nearest_neighbours(x: Tensor, n_neighbours: int = 10) -> np.ndarray[Any, Any]:
+    """(rows, n_neighbours) numbers of the nearest other rows of `x`, (rows, features) without NaN."""
+    search = NearestNeighbors(n_neighbors=min(n_neighbours, x.shape[0] - 1)).fit(x.cpu().numpy())
+    found: np.ndarray[Any, Any] = search.kneighbors(return_distance=False)
+    return found
+
+
+def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:
+    """The start's cluster for each of the story's clusters, so that known rows agree with their labels most often.
+
+    Args:
+        labels: (rows,) cluster of each row in the start's own numbering.
+        run: whose `y` has the known clusters; without any, the order stays.
+
+    Returns:
+        (K,) integers: entry k is the start's cluster that becomes cluster k.
+    """
+    n_clusters = run.story.n_clusters
+    if run.y is None:
+        return np.arange(n_clusters)
+    y, labels = run.y.cpu().numpy(), np.asarray(labels)
+    counts = np.zeros((n_clusters, n_clusters), dtype=np.int64)
+    np.add.at(counts, (y[y >= 0], labels[y >= 0]), 1)
+    order: np.ndarray[Any, Any] = linear_sum_assignment(-counts)[1]
+    return order
+
+
+def complete_rows(run: Run) -> Tensor:
+    """(rows, n_features) what warm starts work on: `run.x`, its missing entries filled from near rows."""
+    if not run.story.missing:
+        return run.x
+    if FILLED not in run.memory:
+        run.memory[FILLED] = neighbour_filled(run.x)
+    return run.memory[FILLED]

@@ -1,0 +1,63 @@
+"""The start from a neighbour embedding: its labels, and codes that follow the embedding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.datasets import make_moons
+
+import probclust as pc
+from probclust.embedding_start import EMBEDDING, embedding_pretraining, embedding_start
+from probclust.networks import Autoencoder
+from probclust.recipe import START, Batch, Run
+from probclust.starting_labels import KMEANS
+
+
+def moons():
+    x, y = make_moons((400, 200), noise=0.06, random_state=0)
+    return torch.as_tensor(x).float(), torch.as_tensor(y)
+
+
+def run_of(x, n_clusters=2, y=None):
+    return Run(pc.models.GaussianMixture(x.shape[1], n_clusters), x, y, seed=0)
+
+
+def test_it_follows_shapes_that_kmeans_cuts():
+    x, y = moons()
+    run = run_of(x)
+    embedding_start().run(run)
+    assert run.memory[EMBEDDING].shape == (600, 10)
+    assert run.memory[KMEANS].shape == (600,)
+    assert pc.metrics.accuracy(y, run.memory[START]) > 0.99
+
+
+def test_known_rows_start_in_their_cluster():
+    x, y = moons()
+    known = torch.full_like(y, -1)
+    known[::100] = 1 - y[::100]
+    run = run_of(x, y=known)
+    embedding_start().run(run)
+    assert (run.memory[START] == 1 - y).float().mean() > 0.99
+
+
+@torch.no_grad()
+def test_the_loss_is_the_share_of_embedding_and_rows_that_is_missed():
+    x = torch.randn(50, 3)
+    network = Autoencoder(3, (4,), 2)
+    run = run_of(x)
+    run.memory[EMBEDDING] = points = torch.randn(50, 5)
+    index = torch.tensor([4, 1, 7])
+    step = embedding_pretraining(network.encoder, network.decoder, [network], reconstruction=0.3)
+    codes = network.encoder(x[index])
+    off = (codes - points[index, :2]).square().sum() / 3 / points[:, :2].var(0).sum()
+    missed = (network.decoder(codes) - x[index]).square().sum() / 3 / x[index].var(0).sum()
+    torch.testing.assert_close(step.loss(Batch(x[index], index, run)), off + 0.3 * missed)
+
+
+@pytest.mark.parametrize("story_class", [pc.models.VaDE, pc.models.MixtureOfVAEs, pc.models.DCN, pc.models.DAMIC])
+def test_stories_start_from_it(story_class):
+    x, _ = moons()
+    story = story_class(2, 2, hidden=(16,), latent_dim=2)
+    record = pc.fit(story, x, recipe={"pretraining": "embedding", "pretrain_epochs": 2, "epochs": 1})
+    assert {EMBEDDING, START, KMEANS} <= set(record.memory)
+    assert pc.predict(story, x).bincount(minlength=2).min() > 100
