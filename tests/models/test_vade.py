@@ -167,8 +167,7 @@ def test_bounds_are_in_order_under_any_prior(prior):
     story, x = VaDE(4, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(20, 4)
     elbo = pc.elbo(story, x, particles=300).mean()
     bounds = [
-        torch.stack([pc.log_likelihood(story, x, particles=n, seed=seed) for seed in range(5)]).mean()
-        for n in (5, 150)
+        torch.stack([pc.log_likelihood(story, x, particles=n, seed=seed) for seed in range(5)]).mean() for n in (5, 150)
     ]
     assert elbo < bounds[0] < bounds[1]
 
