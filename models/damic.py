@@ -63,7 +63,7 @@ class DAMIC(Story):
         likelihood: p(x | f_k(x)): None for the paper's Normal(f_k(x), I), "gaussian" for one learned scale,
             "bernoulli", or an object like those in `probclust.likelihoods`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = DAMIC(16, n_clusters=3, latent_dim=2, hidden=(8,), gate_hidden=(8,))
         >>> pc.log_joint(story, torch.rand(5, 16)).shape

@@ -63,7 +63,7 @@ class DCN(Story):
         likelihood: p(x | z): None for the paper's squared error, "gaussian" for one learned scale, "bernoulli", or an
             object like those in `probclust.likelihoods`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = DCN(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.log_joint(story, torch.rand(5, 16)).shape

@@ -54,7 +54,7 @@ class DEC(Story):
         latent_dim: L, size of the code z.
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = DEC(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.responsibilities(story, torch.rand(5, 16)).shape

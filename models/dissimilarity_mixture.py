@@ -51,7 +51,7 @@ class DissimilarityMixture(Story):
             `probclust.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = DissimilarityMixture(2, n_clusters=3, dissimilarity="manhattan")
         >>> pc.log_joint(story, torch.randn(5, 2)).shape

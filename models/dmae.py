@@ -69,7 +69,7 @@ class DMAE(Story):
         lambda_c: weight of the clustering term V(h, theta~).
         activation: between the layers: "relu", "elu", "selu", "sigmoid", "softplus" or "swish".
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = DMAE(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.responsibilities(story, torch.rand(5, 16)).shape

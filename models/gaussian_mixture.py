@@ -50,7 +50,7 @@ class GaussianMixture(Story):
             `probclust.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = GaussianMixture(2, 3, covariance_type="diag")
         >>> pc.log_joint(story, torch.randn(5, 2)).shape

@@ -65,7 +65,7 @@ class GMVAE(Story):
         prior_hidden: sizes of the hidden layers of each cluster's network m_k, s_k.
         likelihood: p(x | z): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = GMVAE(16, n_clusters=3, latent_dim=2, w_dim=2, hidden=(8,), w_hidden=(8,), prior_hidden=(8,))
         >>> pc.log_joint(story, torch.rand(5, 16)).shape

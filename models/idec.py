@@ -32,7 +32,7 @@ class IDEC(DEC):
         gamma: weight of the clustering loss KL(p || q).
         reconstruction: r, weight of the reconstruction loss; 0 leaves it out.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = IDEC(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.reconstruct(story, torch.rand(5, 16)).shape

@@ -64,7 +64,7 @@ class MixtureOfVAEs(Story):
             `probclust.architectures`, such as `Convolutional(8, 8)`, or the user's own.
         global_guide: posterior of weights that have a prior, see `Story`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = MixtureOfVAEs(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.log_joint(story, torch.rand(5, 16)).shape

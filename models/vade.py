@@ -71,7 +71,7 @@ class VaDE(Story):
             `probclust.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = VaDE(16, n_clusters=3, latent_dim=2, hidden=(8,))
         >>> pc.log_joint(story, torch.rand(5, 16)).shape

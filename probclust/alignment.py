@@ -30,7 +30,7 @@ def cluster_order(reference: Any, other: Any) -> Tensor:
         M. Stephens, "Dealing with label switching in mixture models", 2000; H. W. Kuhn, "The Hungarian method for
         the assignment problem", 1955.
 
-    Example:
+    Examples:
         >>> cluster_order([[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1], [1, 0, 0]]).tolist()
         [1, 2, 0]
     """

@@ -116,7 +116,7 @@ class Convolutional(Part):
         n_hidden: width of the layer between the convolutions and the code.
         norm: as for `MLP`; "layer" normalises all channels of a row.
 
-    Example:
+    Examples:
         >>> import probclust as pc
         >>> story = pc.models.VaDE(64, n_clusters=3, latent_dim=2, network=Convolutional(8, 8, (4, 8), n_hidden=16))
         >>> pc.log_joint(story, torch.rand(5, 64)).shape

@@ -24,7 +24,7 @@ class RotateAndShift:
 
     Source: the DMAE paper, section 4.2: within 10 degrees and 10%.
 
-    Example:
+    Examples:
         >>> augment = RotateAndShift((8, 8))
         >>> augment(torch.rand(5, 64)).shape
         torch.Size([5, 64])

@@ -121,7 +121,7 @@ def compare(
         ComparisonWarning: some stories have no likelihood, or one of another measure; or more particles may still
             move a bound by more than its standard error, or past the best one.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> stories = {str(k): pc.models.GaussianMixture(2, k) for k in (2, 3)}
         >>> compare(stories, torch.randn(5, 2)).columns.tolist()

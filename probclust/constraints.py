@@ -40,7 +40,7 @@ class Pairs:
     Source: the pairwise likelihood of Hsu and Kira, "Neural network-based clustering using pairwise constraints", 2016;
     penalties on a mixture's posterior as in Lu and Leen, "Penalized probabilistic clustering", 2007.
 
-    Example:
+    Examples:
         >>> pairs = Pairs(must=[(0, 1)], cannot=[(0, 2), (1, 3)])
         >>> len(pairs), pairs.kept([0, 0, 1, 0])  # the last is broken: rows 1 and 3 share cluster 0
         (3, 0.6666666666666666)

@@ -60,7 +60,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         n_features_in_: D.
         feature_names_in_: (D,) names of the columns, where they are strings.
 
-    Example:
+    Examples:
         >>> from sklearn.datasets import make_blobs
         >>> X, _ = make_blobs(60, centers=3, random_state=0)
         >>> mixture = DeepMixture("gmm", n_clusters=3, epochs=2, random_state=0)

@@ -92,7 +92,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
         section 3; O. Cappé and others, "Population Monte Carlo", 2004; A. Owen, Y. Zhou, "Safe and effective importance
         sampling", 2000.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = pc.models.GaussianMixture(3, n_clusters=2)
         >>> impute(story, torch.tensor([[0.5, torch.nan, 1.0]]), draws=20).x.shape

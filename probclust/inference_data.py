@@ -81,7 +81,7 @@ def to_inference_data(
     Raises:
         ValueError: the stories are of different classes or sizes, or there is none.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> data = to_inference_data(pc.models.GaussianMixture(2, 3), torch.randn(5, 2), draws=4)
         >>> data.posterior["cluster"].shape, data.posterior_predictive["x"].shape

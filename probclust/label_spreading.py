@@ -32,7 +32,7 @@ def spread_labels(
     Zhu, Ghahramani, Lafferty, "Semi-supervised learning using Gaussian fields and harmonic functions", 2003,
     section 4. Unlike scikit-learn's `LabelSpreading`, the graph is symmetric, and the solution exact.
 
-    Example:
+    Examples:
         >>> chain = np.array([[1], [0], [3], [2]])
         >>> spread_labels(chain, np.array([0, -1, -1, 1]), 2).argmax(1).tolist()
         [0, 0, 1, 1]

@@ -30,7 +30,7 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     References:
         Kuhn, 1955, The Hungarian method for the assignment problem.
 
-    Example:
+    Examples:
         >>> accuracy([0, 0, 1, 1], [7, 7, 7, 3])
         0.75
     """
@@ -44,7 +44,7 @@ def nmi(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
     Takes and raises what `accuracy` does.
 
-    Example:
+    Examples:
         >>> round(nmi([0, 0, 1, 1], [1, 1, 0, 0]), 6)
         1.0
     """
@@ -56,7 +56,7 @@ def ari(y_true: ArrayLike, y_pred: ArrayLike) -> float:
 
     Takes and raises what `accuracy` does.
 
-    Example:
+    Examples:
         >>> ari([0, 0, 1, 1], [1, 1, 0, 0])
         1.0
     """
@@ -71,7 +71,7 @@ def contingency(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.int64]
     Returns:
         The counts (labels, clusters), the sorted labels and the sorted clusters that they belong to.
 
-    Example:
+    Examples:
         >>> contingency(["a", "a", "b"], [1, 0, 0])[0].tolist()
         [[1, 1], [1, 0]]
     """
@@ -92,7 +92,7 @@ def matching(y_true: ArrayLike, y_pred: ArrayLike) -> dict[Any, Any]:
         The label of each matched cluster, in the order of the labels. If there are more clusters than labels,
         some clusters are left out.
 
-    Example:
+    Examples:
         >>> matching(["a", "a", "b"], [1, 1, 0])
         {1: 'a', 0: 'b'}
     """

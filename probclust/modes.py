@@ -35,7 +35,7 @@ def modes(story: Story) -> Tensor:
     Raises:
         ValueError: the story conditions on x, or observes a transformation of it.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = pc.models.GaussianMixture(2, n_clusters=3)
         >>> torch.equal(modes(story), story.loc.detach())

@@ -43,7 +43,7 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
     Raises:
         ValueError: no such cluster, the row does not fit, or the story conditions on x.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> interpolate(pc.models.GaussianMixture(2, n_clusters=3), 0, 2, n=5).shape
         torch.Size([5, 2])

@@ -75,7 +75,7 @@ def predictive_check(
         1996; G. Székely, M. Rizzo, "Testing for equal distributions in high dimension", 2004; Y. Benjamini,
         Y. Hochberg, "Controlling the false discovery rate", 1995.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = pc.models.GaussianMixture(2, n_clusters=1)
         >>> table = predictive_check(story, torch.randn(30, 2) + 9, seed=0)

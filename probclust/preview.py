@@ -36,7 +36,7 @@ def to_frame(story: Story, rows: Rows, names: Sequence[str] | None = None) -> pd
     Raises:
         ValueError: there is not one name for each feature.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> story = pc.models.GaussianMixture(2, n_clusters=3)
         >>> to_frame(story, pc.sample(story, 4, cluster=1), ["width", "height"]).columns.tolist()

@@ -23,7 +23,7 @@ class Prior(Part):
         on_sphere: whether codes must have length 1, and densities are with respect to the sphere's surface measure.
         by_cluster: whether clusters have densities of their own, so that the code tells clusters apart.
 
-    Example:
+    Examples:
         >>> import pyro.distributions as dist, torch
         >>> class Laplace(Prior):
         ...     def __init__(self, n_features, n_clusters):

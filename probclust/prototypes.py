@@ -36,7 +36,7 @@ def prototypes(story: Story, x: Any, n: int = 5, *, particles: int | None = None
 
         A cluster without rows is left out.
 
-    Example:
+    Examples:
         >>> import torch, probclust as pc
         >>> table = prototypes(pc.models.GaussianMixture(2, n_clusters=1), torch.tensor([[9.0, 9.0], [0.0, 0.0]]), n=1)
         >>> table["row"].to_dict()

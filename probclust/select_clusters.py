@@ -79,7 +79,7 @@ def select_n_clusters(
         ValueError: a number of clusters is below 1 or given twice, a fold is too small for the largest, or the
             story's log joint is no density of x, so that it has no likelihood to choose by.
 
-    Example:
+    Examples:
         >>> import probclust as pc
         >>> from sklearn.datasets import make_blobs
         >>> x, _ = make_blobs(120, centers=[[-9, 0], [0, 9], [9, 0]], random_state=0)

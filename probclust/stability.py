@@ -72,7 +72,7 @@ def stability(restarts: Mapping[str, Story] | Sequence[Story] | Any, x: Any = No
     Source: voting after matching is that of Dimitriadou, Weingessel and Hornik, "A combination scheme for fuzzy
     clustering", 2002.
 
-    Example:
+    Examples:
         >>> found = stability([[0, 0, 1, 1, 2], [1, 1, 0, 0, 2], [2, 2, 0, 1, 1]])
         >>> found.consensus.tolist(), found.certainty.round(2).tolist(), found.unsettled.tolist()
         ([0, 0, 1, 1, 2], [1.0, 1.0, 1.0, 0.67, 1.0], [])

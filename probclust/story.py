@@ -37,7 +37,7 @@ class Story(Part):
         may_empty: True where clusters are meant to lose all their rows, so that a fit does not warn of empty ones.
         arguments: the constructor's arguments, recorded, from which `pc.load` and restarts build the story anew.
 
-    Example:
+    Examples:
         >>> import pyro, pyro.distributions as dist, torch
         >>> class Poissons(Story):
         ...     def __init__(self, n_features, n_clusters):

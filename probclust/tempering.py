@@ -88,7 +88,7 @@ def tempered(fn: Any, temperature: float) -> Any:
     References:
         D. P. Kingma, P. Dhariwal, "Glow: generative flow with invertible 1x1 convolutions", 2018, section 6.
 
-    Example:
+    Examples:
         >>> import pyro.distributions as dist
         >>> tempered(dist.Normal(2.0, 3.0), 0.25)
         Normal(loc: 2.0, scale: 1.5)

@@ -39,7 +39,7 @@ class Weights(Part):
         has_prior: whether `forward` samples global latents.
         may_empty: whether clusters are meant to lose all their rows, so that a fit does not warn of it.
 
-    Example:
+    Examples:
         >>> class Decreasing(Weights):
         ...     def forward(self):
         ...         return dist.Categorical(logits=-torch.arange(float(self.n_clusters)))

@@ -116,7 +116,7 @@ def load(name: str) -> Dataset:
         ValueError: If the name is unknown, or the file is damaged.
         FileNotFoundError: If `PROBCLUST_DATA` names no folder, or the data are nowhere and cannot be downloaded.
 
-    Example:
+    Examples:
         >>> load("digits").x.shape
         (1797, 64)
     """

@@ -43,7 +43,7 @@ def as_rows(
         TypeError: If it holds something other than real numbers.
         ValueError: If its shape is wrong, or a value is NaN, infinite or too large for `dtype`.
 
-    Example:
+    Examples:
         >>> as_rows([[1, 2, 3], [4, 5, 6]]).shape
         torch.Size([2, 3])
     """
@@ -76,7 +76,7 @@ def as_labels(y: Any, n_rows: int, n_clusters: int | None = None, unknown: int =
         TypeError: If they are not numbers.
         ValueError: If their number or shape is wrong, or one of them names no cluster.
 
-    Example:
+    Examples:
         >>> as_labels([0, -1, 2], n_rows=3, n_clusters=3)
         tensor([ 0, -1,  2])
     """

@@ -25,7 +25,7 @@ def blobs(
     Returns:
         A data set whose `x` is (n_rows, n_features).
 
-    Example:
+    Examples:
         >>> blobs(n_rows=10, n_features=3).x.shape
         (10, 3)
     """

@@ -25,7 +25,7 @@ class Custom(Dissimilarity):
         n_clusters: see `Dissimilarity`.
         alpha: fixed.
 
-    Example:
+    Examples:
         >>> import torch
         >>> part = Custom(lambda x, m: (x - m).abs().sqrt().sum(-1), n_features=2, n_clusters=3)
         >>> part(torch.zeros(5, 2)).shape

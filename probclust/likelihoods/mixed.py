@@ -23,7 +23,7 @@ class Mixed(Part):
         blocks: pairs of columns of x and their likelihood: a name, or an object built for as many features. Every
             column stands in one block.
 
-    Example:
+    Examples:
         >>> from probclust.likelihoods import Categorical, Mixed
         >>> table = Mixed([([0, 1], "gaussian"), ([3], "poisson"), ([2], Categorical(1, 5))])
         >>> table(torch.zeros(7, table.n_outputs)).sample().shape
