@@ -5,7 +5,8 @@
     python -m benchmarks.papers --table
 
 Each run ends with a line in benchmarks/results/papers.jsonl; a run that has one is not repeated (remove the line when
-the code behind it has changed), and a stopped one goes on from its checkpoint. Labels only score finished fits.
+the code behind it has changed), and a stopped one goes on from its checkpoint. The tables of all lines are written to
+benchmarks/results/papers.md, which the documentation shows. Labels only score finished fits.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--held-out", type=float, default=0.0, help="share of the rows kept from the fit")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--table", action="store_true", help="only print the tables of what was run")
+    parser.add_argument("--table", action="store_true", help="only write and print the tables of what was run")
     arguments = parser.parse_args()
     if not arguments.table:
         done = {records.key(record) for record in records.read()}
@@ -51,7 +52,9 @@ def main() -> None:
                     continue
                 records.append(record)
                 print(*futures[future], f"ACC {record['accuracy']:.3f}, {record['seconds']:.0f} s", flush=True)
-    print(page(records.read()))
+    tables = page(records.read())
+    records.TABLES.write_text(tables + "\n")
+    print(tables)
 
 
 if __name__ == "__main__":

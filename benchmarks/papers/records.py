@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "results" / "papers.jsonl"
+TABLES = RESULTS.with_suffix(".md")
 RUNNING = Path(__file__).parents[2] / "runs" / "papers"
 """Checkpoints of unfinished runs, from which a stopped command goes on."""
 
