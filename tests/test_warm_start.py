@@ -13,12 +13,10 @@ from torch.nn import functional
 import probclust as pc
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
+from probclust.starting_labels import KMEANS, NEIGHBOURS, in_known_order
 from probclust.warm_start import (
-    KMEANS,
-    NEIGHBOURS,
     cluster_moments,
     gmm_start,
-    in_known_order,
     kmeans_start,
     neighbour_pretraining,
     own_rows,
@@ -144,7 +142,7 @@ def test_the_papers_starts_are_there_and_one_seed_gives_one_result(story, pretra
     records = [pc.fit(one, x, seed=3, recipe=recipe) for one in fitted]
     assert records[0].memory[START].shape == (40,)
     assert all(torch.equal(*pair) for pair in zip(*(s.state_dict().values() for s in fitted), strict=True))
-    with pytest.raises(ValueError, match="pretraining must be 'neighbours' or"):
+    with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'embedding' or"):
         fitted[0].recipe(pretraining="nonsense")
 
 
