@@ -35,14 +35,7 @@ from probclust.networks import mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
-from probclust.warm_start import (
-    directions,
-    encode_all,
-    kmeans_start,
-    neighbour_pretraining,
-    reconstruction_pretraining,
-    rescale_codes,
-)
+from probclust.warm_start import encode_all, pretrained_start, rescale_codes
 
 
 class DEC(Story):
@@ -102,7 +95,7 @@ class DEC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder"] = "neighbours",
         pretrain_epochs: int = 15,
         fit_epochs: int = 3,
         epochs: int = 100,
@@ -120,8 +113,9 @@ class DEC(Story):
         pretrain_epochs and layerwise_epochs it is the paper's way.
 
         Args:
-            pretraining: "neighbours" or "autoencoder".
-            pretrain_epochs: epochs of either.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
+                or "autoencoder".
+            pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
             interval: T, batches from one target to the next.
@@ -131,31 +125,23 @@ class DEC(Story):
                 pretraining="autoencoder" only; 0 for none.
             noise: share of a layer's inputs dropped in those epochs.
         """
-        if pretraining not in ("neighbours", "autoencoder"):
-            raise ValueError(f"pretraining must be 'neighbours' or 'autoencoder', got {pretraining!r}")
-        modules = [self.encoder, self.decoder]
-        if pretraining == "neighbours":
-            pretrain = neighbour_pretraining(self.encoder, self.decoder, modules, epochs=pretrain_epochs)
-            codes = directions(self.encoder)
-        else:
-            codes = self.encoder
-            pretrain = reconstruction_pretraining(
-                self.encoder,
-                self.decoder,
-                modules,
-                epochs=pretrain_epochs,
-                batch_size=None,
-                layerwise_epochs=layerwise_epochs,
-                noise=noise,
-            )
+        start = pretrained_start(
+            pretraining,
+            self.encoder,
+            self.decoder,
+            [self.encoder, self.decoder],
+            pretrain_epochs,
+            batch_size=None,
+            layerwise_epochs=layerwise_epochs,
+            noise=noise,
+        )
         fit: list[Step] = []
         if fit_epochs:
             svi = SVI(name="fit to start", epochs=fit_epochs, learning_rate=1e-3, schedule="constant", to_start=True)
             fit.append(svi)
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
-            *pretrain,
-            kmeans_start(codes),
+            *start,
             Compute(name="centres", run=self._set_centres),
             *fit,
             SelfTraining(

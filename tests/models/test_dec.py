@@ -85,7 +85,7 @@ def test_the_architecture_is_the_papers():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("pretraining", ["neighbours", "autoencoder"])
+@pytest.mark.parametrize("pretraining", ["neighbours", "embedding", "autoencoder"])
 @pytest.mark.parametrize("kind", [DEC, IDEC])
 def test_a_fit_finds_separated_clusters(kind, pretraining):
     x, y = blobs()
