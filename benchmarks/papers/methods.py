@@ -58,6 +58,8 @@ class OfStory:
         checkpoint.unlink()
         start = {name: record.memory[name].numpy() for name in ("k-means", "start") if name in record.memory}
 
+        density = story.is_density and not story.conditional
+
         def bound(held_out: Rows) -> float:
             return float(pc.log_likelihood(story, held_out).mean())
 
@@ -65,9 +67,9 @@ class OfStory:
             labels={**start, "final": pc.predict(story, x).numpy()},
             seconds=record.seconds,
             settings=json.loads(record.to_json())["settings"],
-            elbo=record.bound if story.is_density else None,
+            elbo=record.bound if density else None,
             predict=lambda other: pc.predict(story, other).numpy(),
-            bound=bound if story.is_density else None,
+            bound=bound if density else None,
         )
 
 
