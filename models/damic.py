@@ -127,7 +127,7 @@ class DAMIC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
         pretrain_epochs: int | None = None,
         fit_epochs: int = 10,
         epochs: int = 5,
@@ -147,9 +147,9 @@ class DAMIC(Story):
         training then do better than long training, which the bound does not show.
 
         Args:
-            pretraining: "neighbours"; "autoencoder" for the paper's start, k-means on the codes of an autoencoder
-                that reconstructs; or "none" for k-means on x itself.
-            pretrain_epochs: of the single autoencoder; None for 15 with neighbours, else 50.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
+                start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself.
+            pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
             start_hidden: sizes of the single autoencoder's hidden layers.

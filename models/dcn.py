@@ -121,7 +121,7 @@ class DCN(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
         pretrain_epochs: int | None = None,
         fit_epochs: int | None = None,
         epochs: int = 10,
@@ -133,15 +133,15 @@ class DCN(Story):
         deviation of 1 first, so that lambda means the same whatever the pre-training.
 
         Args:
-            pretraining: "neighbours"; "autoencoder" for the paper's, with k-means on the codes; or "none" for k-means
-                on x.
-            pretrain_epochs: of either; None for 15 with neighbours, else 50.
-            fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours, else
-                none.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's,
+                with k-means on the codes; or "none" for k-means on x.
+            pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
+            fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours
+                or an embedding, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
         """
         if fit_epochs is None:
-            fit_epochs = 5 if pretraining == "neighbours" else 0
+            fit_epochs = 5 if pretraining in ("neighbours", "embedding") else 0
         networks = [self.encoder, self.decoder, self.likelihood]
         fit = SVI(
             name="fit to start",

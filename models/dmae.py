@@ -162,7 +162,7 @@ class DMAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder", "fourier", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "fourier", "none"] | None = None,
         pretrain_epochs: int | None = None,
         epochs: int = 30,
         learning_rate: float = 1e-5,
@@ -176,10 +176,10 @@ class DMAE(Story):
         Mahalanobis keep what they decide.
 
         Args:
-            pretraining: "neighbours"; "autoencoder" for the paper's start: an autoencoder that reconstructs, then
-                k-means on its codes, or k-medoids where the paper takes it; "fourier" for its start from random
-                Fourier features (supplement 7.1); "none" for clusters of x. None for "neighbours", and for "none"
-                where there are no networks.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
+                start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
+                it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
+                None for "neighbours", and for "none" where there are no networks.
             pretrain_epochs: of either; None for 15 with neighbours, 50 of an autoencoder (the paper has 500 of SGD),
                 100 of each network with Fourier features.
             epochs: of the training; the paper has 300, and 30 on digits.

@@ -115,7 +115,7 @@ class GMVAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int | None = None,
@@ -126,9 +126,9 @@ class GMVAE(Story):
         Unlike the paper, which trains from random weights, the default has a warm start.
 
         Args:
-            pretraining: "neighbours"; "autoencoder" for one that only reconstructs, with k-means on its codes; or
-                "none" for the paper's: SVI alone.
-            pretrain_epochs: epochs of either; None for 15 and 50.
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for one that
+                only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone.
+            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
             minimum_information: nats per row below which the divergence of p(cluster | z, w) from the weights costs

@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from probclust.gaussian_merging import merged_gaussians
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
-from probclust.starting_labels import KMEANS, complete_rows, start_from
-
-EMBEDDING = "embedding"
-"""Name in `run.memory` of the (rows, n_components) points in which the start's clusters were found."""
+from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
 
 View = Callable[[Tensor], Tensor]
 

@@ -218,7 +218,7 @@ def pretrained_start(
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
         epochs: of pre-training; None for 50 of an autoencoder, else 15.
-        augment: changes the rows at every step of pre-training.
+        augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
         autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
     if epochs is not None:
@@ -227,6 +227,8 @@ def pretrained_start(
         pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15, augment=augment)
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining == "embedding":
+        if augment is not None:
+            raise ValueError("pretraining='embedding' takes no augment: the embedding is that of fixed rows")
         return [embedding_start(), embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
     if pretraining == "autoencoder":
         pretrain = reconstruction_pretraining(

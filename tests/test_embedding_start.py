@@ -7,10 +7,10 @@ import torch
 from sklearn.datasets import make_moons
 
 import probclust as pc
-from probclust.embedding_start import EMBEDDING, embedding_pretraining, embedding_start
+from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
-from probclust.starting_labels import KMEANS
+from probclust.starting_labels import EMBEDDING, KMEANS, start_from
 
 
 def moons():
@@ -38,6 +38,22 @@ def test_known_rows_start_in_their_cluster():
     run = run_of(x, y=known)
     embedding_start().run(run)
     assert (run.memory[START] == 1 - y).float().mean() > 0.99
+
+
+def test_known_rows_do_not_replace_the_clusters_of_the_embedding():
+    x, y = moons()
+    known = torch.full_like(y, -1)
+    found = torch.arange(len(x)) % 2  # unlike what labels spread over neighbours in x would give
+    known[:2] = found[:2]
+    run = run_of(x, y=known)
+    run.memory[EMBEDDING] = torch.zeros(len(x), 10)
+    start_from(found.numpy(), run)
+    assert torch.equal(run.memory[START], found)
+
+
+def test_augmentation_is_refused():
+    with pytest.raises(ValueError, match="takes no augment"):
+        pc.models.DMAE(4, 2).recipe(pretraining="embedding", augment=torch.zeros_like)
 
 
 @torch.no_grad()
