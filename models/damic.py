@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.code_density import CodeDensity
+from probclust.embedding_start import embedding_start
 from probclust.joint import Pass
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
 from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
@@ -178,9 +179,13 @@ class DAMIC(Story):
                 Train(name="experts" + again, loss=self._experts_loss, epochs=fit_epochs, batch_size=64),
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
+        if pretraining == "embedding":  # which needs no codes
+            start: list[Step] = [embedding_start()]
+        else:
+            start = pretrained_start(pretraining, *networks, pretrain_epochs, layerwise_epochs=layerwise_epochs)
         return [
             Compute(name="weights", run=draw_weights),
-            *pretrained_start(pretraining, *networks, pretrain_epochs, layerwise_epochs=layerwise_epochs),
+            *start,
             *training,
             Compute(name="codes", run=lambda run: self.fit_codes(run.x)),
         ]

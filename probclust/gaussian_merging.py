@@ -29,7 +29,7 @@ RIDGE = 1e-3
 """Added to every covariance, in units of the points' mean variance."""
 
 
-def merged_gaussians(points: Points, n_clusters: int, *, n_groups: int = 60, seed: int = 0) -> Labels:
+def merged_gaussians(points: Points, n_clusters: int, *, n_groups: int = 100, seed: int = 0) -> Labels:
     """Clusters by merging k-means groups, refined by EM with full covariances.
 
     Args:

@@ -88,16 +88,17 @@ def neighbour_embedding(
         drawn = drawn[torch.randperm(len(drawn), generator=random)]
         for part in drawn.chunk(n_batches):
             here, there = first[part], second[part]
-            apart = points[here] - points[there]
-            square = apart.square().sum(1, keepdim=True).clamp(min=1e-12)
-            pull = (-2 * A * B * square ** (B - 1) / (1 + A * square**B) * apart).clamp(-4, 4) * rate
+            apart = points.index_select(0, here) - points.index_select(0, there)
+            square = apart.square().sum(1, keepdim=True).clamp_(min=1e-12)
+            power = square**B
+            pull = (apart * (-2 * A * B * power / (square * (1 + A * power)))).clamp_(-4, 4).mul_(rate)
             points.index_add_(0, here, pull)
-            points.index_add_(0, there, -pull)
-            others = torch.randint(n_rows, (len(part), n_negative), generator=random)
-            apart = points[here][:, None] - points[others]
+            points.index_add_(0, there, pull.neg_())
+            others = torch.randint(n_rows, (len(part) * n_negative,), generator=random)
+            apart = points.index_select(0, here)[:, None] - points.index_select(0, others).unflatten(0, (len(part), -1))
             square = apart.square().sum(2, keepdim=True)
-            push = (2 * B / ((1e-3 + square) * (1 + A * square**B)) * apart).clamp(-4, 4) * rate
-            points.index_add_(0, here, push.sum(1))
+            push = apart.mul_(2 * B / ((1e-3 + square) * (1 + A * square**B))).clamp_(-4, 4)
+            points.index_add_(0, here, push.sum(1).mul_(rate))
     return points
 
 

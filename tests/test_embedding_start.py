@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_moons
 
 import probclust as pc
 from probclust.embedding_start import embedding_pretraining, embedding_start
+from probclust.neighbour_embedding import neighbour_embedding
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
 from probclust.starting_labels import EMBEDDING, KMEANS, start_from
@@ -77,3 +79,33 @@ def test_stories_start_from_it(story_class):
     record = pc.fit(story, x, recipe={"pretraining": "embedding", "pretrain_epochs": 2, "epochs": 1})
     assert {EMBEDDING, START, KMEANS} <= set(record.memory)
     assert pc.predict(story, x).bincount(minlength=2).min() > 100
+
+
+def test_of_several_embeddings_the_one_whose_clusters_explain_the_graph_best_counts(monkeypatch):
+    x, y = moons()
+    random = np.random.default_rng(0)
+    candidates = [random.permutation(y.numpy()), np.where(random.random(600) < 0.05, 1 - y, y), random.permutation(y)]
+    seen = []
+
+    def next_candidate(points, n_clusters, *, seed):
+        seen.append(seed)
+        return candidates[len(seen) - 1]
+
+    monkeypatch.setattr("probclust.embedding_start.merged_gaussians", next_candidate)
+    run = run_of(x)
+    embedding_start(n_embeddings=3).run(run)
+    assert len(set(seen)) == 3
+    assert torch.equal(run.memory[START], torch.as_tensor(candidates[1]))
+
+
+def test_clusters_that_no_edge_joins_end_the_search(monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        "probclust.embedding_start.neighbour_embedding",
+        lambda *arguments, **settings: tried.append(settings["seed"]) or neighbour_embedding(*arguments, **settings),
+    )
+    x = torch.cat([torch.randn(60, 2), torch.randn(60, 2) + 100])
+    run = run_of(x)
+    embedding_start().run(run)
+    assert len(tried) == 1
+    assert pc.metrics.accuracy(np.repeat([0, 1], 60), run.memory[START]) == 1
