@@ -52,6 +52,7 @@ def _from_pools(x: StoredRows, n_batches: int) -> Iterator[tuple[Tensor, Tensor]
             if len(part) == lacks:
                 yield torch.cat([part for part, _ in held]), torch.cat([part for _, part in held])
                 held, batch = [], batch + 1
+        del index, rows  # before the pool after the next is read
 
 
 def _pools(x: StoredRows) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from probclust.data.stored import RESIDENT_BYTES
 from probclust.recipe import START, Run, Step, Train
 from probclust.scoring import predict
 
 START_ROWS = 20_000
-"""Rows of the sample, unless fewer fill 64 MiB."""
+"""Rows of the sample, unless fewer take `SAMPLE_BYTES`."""
+
+SAMPLE_BYTES = 2**26
+"""Size, 64 MiB, that the sample may have."""
 
 
 def n_start_steps(steps: Sequence[Step]) -> int:
@@ -31,7 +33,7 @@ def start_sample(run: Run) -> Run:
     Known rows (`run.y`) come first and make up to half of the sample; the others are drawn at random.
     """
     n_rows, row_bytes = len(run.x), run.x.shape[1] * run.x.dtype.itemsize
-    size = min(n_rows, START_ROWS, max(RESIDENT_BYTES // row_bytes, 10 * run.story.n_clusters))
+    size = min(n_rows, START_ROWS, max(SAMPLE_BYTES // row_bytes, 10 * run.story.n_clusters))
     random = np.random.default_rng([run.seed, n_rows])
     order = random.permutation(n_rows)
     if run.y is not None:
