@@ -227,7 +227,7 @@ class DAMIC(Story):
         """The story's own clusters as the start of fresh networks."""
         run.memory[START] = predict(self, run.x).to(run.x.device)
         for name in (MEMBERS, SIZES):  # `own_rows` finds them anew
-            del run.memory[name]
+            run.memory.pop(name, None)
         self.redraw()
 
     def _gate_loss(self, batch: Batch) -> Tensor:

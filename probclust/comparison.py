@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor
 
+from probclust.data.stored import Rows
 from probclust.errors import ComparisonWarning
 from probclust.importance import importance_bound
 from probclust.measure import CONTINUOUS, Measure, measure_of, why_no_density
@@ -38,7 +38,7 @@ class Entry:
     """
 
     story: Story
-    rows: Tensor
+    rows: Rows
     log_scales: NDArray[np.float64] | None
 
     def why_no_density(self) -> str | None:

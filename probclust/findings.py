@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust import metrics
+from probclust.data.stored import Rows
 from probclust.measure import why_no_density
 from probclust.sampling import reconstruct, rows_of, sample
 from probclust.scoring import log_joint, log_likelihood, predict, responsibilities
@@ -140,7 +141,7 @@ def _rounded(values: Tensor | None) -> Any:
 
 
 def find(
-    name: str, story: Story, x: Tensor, y: Any = None, *, particles: int = 100, seed: int = 0, n_images: int = 10
+    name: str, story: Story, x: Rows, y: Any = None, *, particles: int = 100, seed: int = 0, n_images: int = 10
 ) -> Findings:
     """Score, cluster, sample and picture.
 

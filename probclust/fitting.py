@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import math
 import time
@@ -21,16 +20,22 @@ from torch import Tensor
 from probclust.checkpoint import Checkpoint
 from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
+from probclust.data.stored import Rows, StoredRows
+from probclust.data.tables import ArrayTable
 from probclust.monitor import warn_of_clusters
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
-from probclust.rows import admit_all
+from probclust.rows import Survey, admit_all
 from probclust.scoring import elbo, positive, predict
+from probclust.start_sample import leave_sample, n_start_steps, start_sample
 from probclust.story import Story
 from probclust.training import Trainer
 
 log = logging.getLogger(__name__)
+
+GPU_SHARE = 0.5
+"""Share of a GPU's free memory up to which all rows are kept there."""
 
 SNAPSHOT_SECONDS = 1.0
 """Age at which the copy of the last good state, to which a broken fit goes back, is replaced between epochs."""
@@ -59,7 +64,9 @@ def fit(
 
     Args:
         story: the story; its parameters are trained where they stand, and stay on the device of the fit.
-        x: (rows, n_features) numbers: numpy, torch, pandas, scipy sparse, memory-mapped.
+        x: (rows, n_features) numbers: numpy, torch, pandas, scipy sparse, memory-mapped. Sparse and memory-mapped ones,
+            and what `pc.data.read` leaves in a parquet file, are read by batch where they exceed 64 MiB: the steps of
+            the warm start then see a random sample of up to 20,000 rows and 64 MiB, the training all rows.
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
@@ -83,9 +90,10 @@ def fit(
         NonFiniteError: a loss became NaN or infinite; names step, epoch and site. The story is left as it was at
             the start of that epoch, and so is the checkpoint.
     """
-    rows = admit_all(story, x)
+    survey = admit_all(story, x)
+    rows = survey.rows
     enough_rows(rows.shape[0], story.n_clusters)
-    check_varied(rows)
+    check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
     n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
     with torch.random.fork_rng([]):  # a recipe may construct networks
@@ -101,14 +109,14 @@ def fit(
         "n_init": n_init,
         "precision": None if precision is None else str(precision),
         "rows": rows.shape[0],
-        "data": _digest(rows, known),
+        "data": _digest(survey, known),
     }
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
     trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
     with progress_bar(progress) as bar, _own_randomness(trainer.device):
-        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, pairs, seed, n_init, keeper, bar)
+        fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
         fitter.run()
     story.eval()
     position = keeper.position
@@ -135,7 +143,7 @@ class _Fit:
         self,
         trainer: Trainer,
         steps: Sequence[Step],
-        x: Tensor,
+        x: Rows,
         y: Tensor | None,
         pairs: Pairs | None,
         seed: int,
@@ -146,6 +154,8 @@ class _Fit:
         self.trainer, self.steps, self.seed, self.n_init = trainer, steps, seed, n_init
         self.story, self.keeper, self.bar = trainer.story, keeper, bar
         self.run_state = Run(self.story, x, None if y is None else y.to(x.device), seed, pairs=pairs)
+        self.n_start = n_start_steps(steps) if isinstance(x, StoredRows) else 0
+        self.sample: Run | None = None
 
     def run(self) -> None:
         """Run what is left of the fit; the story ends with the best restart's weights."""
@@ -156,6 +166,8 @@ class _Fit:
             while position.step < len(self.steps):
                 self._step(self.steps[position.step])
                 position.step, position.epoch = position.step + 1, 0
+                if position.step == self.n_start:
+                    leave_sample(run)
                 keeper.save(self.trainer.modules, run.memory)
             bound = float(elbo(self.story, run.x, seed=0).mean())
             log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
@@ -168,12 +180,22 @@ class _Fit:
             keeper.save(self.trainer.modules, run.memory)
         self.story.load_state_dict(keeper.best_state())
 
+    def _run_of(self, step: int) -> Run:
+        """What a step works on: all rows, or in the warm start of rows that exceed memory a sample of them."""
+        run = self.run_state
+        if step >= self.n_start:
+            return run
+        if self.sample is None or self.sample.seed != run.seed:
+            self.sample = start_sample(run)
+        return self.sample
+
     def _restart_seed(self) -> int:
         restart = self.keeper.position.restart
         return self.seed if restart == 0 else derived_seed(self.seed, restart)
 
     def _step(self, step: Step) -> None:
-        position, run = self.keeper.position, self.run_state
+        position = self.keeper.position
+        run = self._run_of(position.step)
         log.info("step '%s'", step.name)
         if isinstance(step, Compute):
             self.bar.start(step.name, None)
@@ -319,11 +341,21 @@ def _describe_step(step: Step) -> dict[str, Any]:
     return facts
 
 
-def _digest(rows: Tensor, known: Tensor | None) -> str:
-    digest = hashlib.blake2b(rows.numpy().data, digest_size=16)
+def _digest(survey: Survey, known: Tensor | None) -> str:
     if known is not None:
-        digest.update(known.numpy().data)
-    return digest.hexdigest()
+        survey.digest.update(known.numpy().data)
+    digest: str = survey.digest.hexdigest()
+    return digest
+
+
+def _placed(rows: Rows, device: torch.device) -> Rows:
+    """The rows for batches on a device: in its memory where they fit, else copied there a batch or a pool at a time."""
+    if device.type != "cuda":
+        return rows.to(device)
+    fits = rows.nbytes <= torch.cuda.mem_get_info(device)[0] * GPU_SHARE
+    if isinstance(rows, Tensor):
+        return rows.to(device) if fits else StoredRows(ArrayTable(rows.numpy()), dtype=rows.dtype, device=device)
+    return rows.to(device)
 
 
 @contextmanager

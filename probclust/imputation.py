@@ -15,6 +15,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from probclust.data.checks import as_rows
+from probclust.data.stored import resident
 from probclust.errors import NonFiniteError
 from probclust.joint import CLUSTER, Pass, Site, trace_joint
 from probclust.missing import filled, observed
@@ -334,7 +335,7 @@ def _admit_known(story: Story, x: Any, seed: int) -> tuple[Tensor, Tensor, dict[
         for name, own in where.items():
             if not seen[:, own].all():
                 incomplete(sites[name].fn)  # known before the rows are looked at
-    return admit(story, torch.where(seen, rows, fill)), seen, where
+    return resident(admit(story, torch.where(seen, rows, fill))), seen, where
 
 
 def _takes_nan(story: Story, shared: Mapping[str, Tensor]) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust.alignment import cluster_order
+from probclust.data.stored import Rows
 from probclust.joint import CLUSTER, Joint, Locals, Pass, Site, require_finite
 from probclust.measure import why_no_density
 from probclust.modes import placeholder
@@ -127,7 +128,7 @@ def _restarts(stories: Any) -> list[Story]:
     return list(stories)
 
 
-def _chain(story: Story, rows: Tensor, draws: int, seed: int, particles: int | None) -> dict[str, Arrays]:
+def _chain(story: Story, rows: Rows, draws: int, seed: int, particles: int | None) -> dict[str, Arrays]:
     """All groups of one story, with a chain dim of 1."""
     shared, spread = _draw_globals(story, rows, draws, seed)
     groups = _draw_rows(story, rows, shared, spread, seed)
@@ -151,7 +152,7 @@ def _renumber(chain: dict[str, Arrays], order: NDArray[np.int64]) -> None:
         chain[group] |= {name: chain[group][name].take(order, axis=2) for name in names}
 
 
-def _draw_globals(story: Story, rows: Tensor, draws: int, seed: int) -> tuple[list[Globals], bool]:
+def _draw_globals(story: Story, rows: Rows, draws: int, seed: int) -> tuple[list[Globals], bool]:
     """Draws of the global latents, and whether they have a distribution, so that the draws differ."""
     shared, spread = [], False
     with evaluating(story, seed):
@@ -163,7 +164,7 @@ def _draw_globals(story: Story, rows: Tensor, draws: int, seed: int) -> tuple[li
     return shared, spread
 
 
-def _draw_rows(story: Story, rows: Tensor, shared: Sequence[Globals], spread: bool, seed: int) -> dict[str, Arrays]:
+def _draw_rows(story: Story, rows: Rows, shared: Sequence[Globals], spread: bool, seed: int) -> dict[str, Arrays]:
     """The groups with a row dim, but for the log-likelihood; one chunk of rows and one draw at a time."""
     groups: dict[str, Arrays] = {
         name: {} for name in ("posterior", "posterior_predictive", "sample_stats", "observed_data")
@@ -214,7 +215,7 @@ def _draw_clusters(story: Story, shared: Sequence[Globals], names: Sequence[str]
 
 
 def _log_likelihood(
-    story: Story, rows: Tensor, shared: Sequence[Globals], spread: bool, seed: int, particles: int | None
+    story: Story, rows: Rows, shared: Sequence[Globals], spread: bool, seed: int, particles: int | None
 ) -> Tensor:
     """(draws, rows) log p(x_n | globals), in nats; see `to_inference_data`."""
     if not spread:

@@ -17,6 +17,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 from torch.distributions import Independent
 
+from probclust.data.stored import Rows
 from probclust.joint import Site, trace_joint
 from probclust.rows import admit, chunks, evaluating
 from probclust.sampling import columns
@@ -100,7 +101,7 @@ def why_no_density(story: Story, x: Any) -> str | None:
     return None
 
 
-def _observed(story: Story, rows: Tensor) -> Iterator[Site]:
+def _observed(story: Story, rows: Rows) -> Iterator[Site]:
     """The observed sites, chunk by chunk, under each row's most probable cluster."""
     labels = predict(story, rows)
     for part, batch in chunks(story, rows):

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical
 from torch.nn import functional
 
+from probclust.data.stored import resident
 from probclust.joint import CLUSTER, Pass, Site, trace_joint
 from probclust.likelihoods.mixed import Blocks
 from probclust.modes import mean_globals, mean_rows, placeholder, sites_at_mode
@@ -89,7 +90,7 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site]]:
         )
     if not hasattr(end, "__len__") or len(end) != story.n_features:
         raise ValueError(f"{name} must be a cluster's index or one row of n_features={story.n_features} numbers")
-    row = admit(story, torch.as_tensor(end)[None])
+    row = resident(admit(story, torch.as_tensor(end)[None]))
     label = predict(story, row)
     with evaluating(story, 0):
         joint = trace_joint(

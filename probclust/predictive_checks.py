@@ -13,6 +13,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from probclust.data.stored import resident
 from probclust.rows import admit
 from probclust.sampling import rows_of, sample
 from probclust.scoring import draws_latents, log_joint, positive
@@ -84,7 +85,7 @@ def predictive_check(
         >>> bool((table["p_adjusted"] < 0.05).all())
         True
     """
-    rows = admit(story, x)
+    rows = resident(admit(story, x))
     positive("particles", particles)
     positive("permutations", permutations)
     features = [*map(str, x.columns)] if isinstance(x, pd.DataFrame) else list(range(story.n_features))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pyro.infer import ELBO
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class Run:
 
     Attributes:
         story: the story being fitted.
-        x: (rows, n_features), on the story's device.
+        x: (rows, n_features), on the story's device: a tensor; but after the warm start of a fit whose rows are larger
+            than memory `probclust.data.StoredRows`, which give tensors by index, `x[index]`, and by `x.split(size)`.
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         seed: of this restart.
         memory: tensors that steps leave for later steps, by name.
@@ -37,7 +38,7 @@ class Run:
     """
 
     story: Story
-    x: Tensor
+    x: Any
     y: Tensor | None
     seed: int
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -98,6 +99,11 @@ class Train:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"step '{self.name}': epochs must be at least 1 or None, got {self.epochs!r}")
 
+    @property
+    def is_start(self) -> bool:
+        """Whether the step belongs to the warm start, so that a sample of the rows does where they exceed memory."""
+        return True
+
     def before(self, run: Run, n_batches: int) -> bool:
         """Called before each batch with the number of the step's batches so far; True ends the step there.
 
@@ -128,6 +134,11 @@ class SVI(Train):
     schedule: Schedule = "cosine"
     objective: str | ELBO = "exact"
     to_start: bool = False
+
+    @property
+    def is_start(self) -> bool:
+        """Where it trains to the start's labels."""
+        return self.to_start
 
 
 Step = Compute | Train

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -11,42 +13,75 @@ import torch
 from torch import Tensor
 
 from probclust.contract import check_contract, check_support
-from probclust.data.checks import as_rows
+from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.story import Story
 
 CHUNK_ELEMENTS = 2**24
 """Elements of the largest intermediate tensor of a chunk: rows * clusters * features."""
 
 
-def admit(story: Story, x: Any) -> Tensor:
-    """`x` checked against the story: a (rows, n_features) tensor of the story's dtype.
+def admit(story: Story, x: Any) -> Rows:
+    """`x` checked against the story: (rows, n_features) of the story's dtype.
 
     The story's contract is checked on a few rows, the first time.
+
+    Returns:
+        A tensor on the CPU, or rows that stay where they are and are checked as they are read
+        (`probclust.data.stored`).
     """
     if not isinstance(story, Story):
         raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
-    rows = as_rows(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
+    rows = as_batches(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True
     return rows
 
 
-def admit_all(story: Story, x: Any) -> Tensor:
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over all rows found.
+
+    Attributes:
+        rows: as `admit` gives them; stored ones are not checked again.
+        low: (n_features,) least value of each column.
+        high: (n_features,) largest.
+        digest: hash of all values, the same wherever the rows are.
+    """
+
+    rows: Rows
+    low: Tensor
+    high: Tensor
+    digest: Any
+
+
+def admit_all(story: Story, x: Any) -> Survey:
     """`admit`, and every row's observed values checked against their distribution's support."""
     rows = admit(story, x)
-    for _, batch in chunks(story, rows):
-        if not check_support(story, batch):
-            break
-    return rows
+    digest, lows, highs, could_fail = hashlib.blake2b(digest_size=16), [], [], True
+    for start in range(0, len(rows), chunk_size(story)):
+        batch = rows[start : start + chunk_size(story)].cpu()
+        could_fail = could_fail and check_support(story, batch.to(story.device))
+        digest.update(batch.numpy().data)
+        low, high = torch.aminmax(batch, dim=0)
+        lows.append(low)
+        highs.append(high)
+    if isinstance(rows, StoredRows):
+        rows.is_checked = True
+    return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest)
 
 
-def chunks(story: Story, rows: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def chunk_size(story: Story) -> int:
+    """Rows of a chunk: few enough for every cluster at once."""
+    return max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64)))
+
+
+def chunks(story: Story, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
     """Consecutive (slice, rows on the story's device), small enough for every cluster at once."""
-    size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64)))
-    for start in range(0, rows.shape[0], size):
-        part = slice(start, min(start + size, rows.shape[0]))
-        yield part, rows[part].to(story.device)
+    size = chunk_size(story)
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        yield part, to_device(rows[part], story.device)
 
 
 @contextmanager

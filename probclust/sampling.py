@@ -189,7 +189,7 @@ def reconstruct(story: Story, x: Any) -> Tensor:
     """(rows, n_features): the mean of x under each row's most probable cluster, latents at the guide's mean."""
     rows = admit(story, x)
     found = columns(story)
-    out = torch.zeros_like(rows)
+    out = torch.zeros(rows.shape, dtype=rows.dtype)
     labels = log_joint(story, rows).argmax(1)
     with evaluating(story, 0):
         for part, batch in chunks(story, rows):

@@ -83,6 +83,11 @@ class SelfTraining(Train):
         if not 0 <= self.delta <= 1:
             raise ValueError(f"delta must lie in [0, 1], got {self.delta!r}")
 
+    @property
+    def is_start(self) -> bool:
+        """No: it is the clustering itself."""
+        return False
+
     def before(self, run: Run, n_batches: int) -> bool:
         """Renew the target where it is due; whether so few rows moved that the step is over."""
         if n_batches % self.interval:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from probclust.data.stored import Rows
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Source:
     Attributes:
         source: the name of a data set, or the absolute path of a file.
         label: the column that held the labels, where one was chosen.
-        x: (rows, features) float32.
+        x: (rows, features) float32; left in the file where large.
         y: (rows,) labels, integers or strings, or None. They only score.
         image_shape: height and width where each row is an image with pixels from 0 to 1.
     """
 
     source: str
     label: str | None
-    x: Tensor
+    x: Rows
     y: Any
     image_shape: tuple[int, int] | None
 
@@ -49,7 +49,7 @@ def read_source(data: str, label: str | None = None, image_shape: str | None = N
         ValueError: the file, a value in it, or the shape is wrong.
     """
     from probclust.data import load, names, read
-    from probclust.data.checks import as_rows
+    from probclust.data.stored import as_batches
 
     if data in names():
         if label is not None:
@@ -64,7 +64,7 @@ def read_source(data: str, label: str | None = None, image_shape: str | None = N
             raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
         x, y = read(path, label=label)
         shape, source = None, str(path.resolve())
-    rows = as_rows(x, name="the data")
+    rows = as_batches(x, name="the data")
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
     return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape)

@@ -1,4 +1,4 @@
-"""The training loop of one step: minibatches cut from a resident tensor, fused Adam, Lightning Fabric."""
+"""The training loop of one step: minibatches, fused Adam, Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from probclust.batches import shuffled
 from probclust.constraints import pair_penalty
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
@@ -70,19 +71,17 @@ class Trainer:
         Raises:
             NonFiniteError: the epoch's loss is NaN or infinite.
         """
-        x, y, n_rows = self.run.x, self.loss.y, self.run.x.shape[0]
+        y = self.loss.y
         torch.manual_seed(seed)
         self.modules.train()
         self.loss.monitor = monitor = Monitor()
         total, seen, ended = torch.zeros((), device=self.device), 0, False
-        order = torch.randperm(n_rows).to(self.device)
         with pyro.validation_enabled(False):
-            for number, index in enumerate(order.tensor_split(self.n_batches)):
+            for number, (index, rows) in enumerate(shuffled(self.run.x, self.n_batches)):
                 if ended := self.step.before(self.run, epoch * self.n_batches + number):
                     break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
-                rows = x[index]
                 self.optimizer.zero_grad(set_to_none=True)
                 loss = self.module(rows, index, None if y is None else y[index])
                 if random_state is not None and not torch.isfinite(loss):

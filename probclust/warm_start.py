@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.data.stored import Rows
 from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.layerwise import layerwise_pretraining
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
@@ -300,7 +301,7 @@ def cluster_moments(codes: Tensor, labels: Tensor, n_clusters: int) -> tuple[Ten
 
 
 @torch.no_grad()
-def encode_all(encode: Callable[[Tensor], Tensor], x: Tensor, chunk: int = 4096) -> Tensor:
+def encode_all(encode: Callable[[Tensor], Tensor], x: Rows, chunk: int = 4096) -> Tensor:
     """(rows, latent_dim) codes of all rows, without a gradient, some rows at a time."""
     return torch.cat([encode(part) for part in x.split(chunk)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,13 @@ def as_rows(
         torch.Size([2, 3])
     """
     array = _real_array(x, name)
-    _check_shape(array.shape, n_features, min_rows, name)
+    check_shape(array.shape, n_features, min_rows, name)
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which is reported below
         rows = np.require(array, _NUMPY_DTYPES[dtype], requirements=["C", "W"])
     if min(rows.strides) < 0:  # a reversed axis of length 1 counts as contiguous, but torch refuses it
         rows = rows.copy()
-    tensor = torch.from_numpy(rows)
-    low, high = torch.aminmax(tensor)  # both are NaN if any value is; cheaper than a mask over all values
-    if not (torch.isfinite(low) and torch.isfinite(high)) and not (missing and not tensor.isinf().any()):
-        raise ValueError(_not_finite(array, rows, x, name, missing))
-    return tensor
+    check_finite(rows, array, name=name, missing=missing, columns=x.columns if isinstance(x, pd.DataFrame) else None)
+    return torch.from_numpy(rows)
 
 
 def as_labels(y: Any, n_rows: int, n_clusters: int | None = None, unknown: int = -1) -> Tensor:
@@ -112,8 +110,13 @@ def enough_rows(n_rows: int, n_clusters: int) -> None:
         )
 
 
-def check_varied(x: Tensor, name: str = "x") -> None:
+def check_varied(x: Tensor, name: str = "x", n_rows: int | None = None) -> None:
     """Check that the rows of `x`, (rows, features), are not all the same: such data have no clusters to find.
+
+    Args:
+        x: The rows, or their least and largest values.
+        name: What the error message calls them.
+        n_rows: Their number, if `x` is not all of them.
 
     Raises:
         ValueError: If they are.
@@ -121,7 +124,7 @@ def check_varied(x: Tensor, name: str = "x") -> None:
     low, high = torch.aminmax(x, dim=0)
     if torch.equal(low, high):
         raise ValueError(
-            f"{name} must vary from row to row, got n_samples={len(x)} with all rows the same; "
+            f"{name} must vary from row to row, got n_samples={n_rows or len(x)} with all rows the same; "
             "check how the data were read or scaled"
         )
 
@@ -164,7 +167,12 @@ def _frame_values(frame: pd.DataFrame, name: str) -> NDArray[Any]:
     return frame.to_numpy()
 
 
-def _check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, name: str) -> None:
+def check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, name: str) -> None:
+    """Check that a shape is (rows, features), with as many of each as are wanted.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if len(shape) != 2:
         remedy = {
             0: "into a table",
@@ -183,16 +191,42 @@ def _check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, 
         )
 
 
-def _not_finite(array: NDArray[Any], rows: NDArray[Any], x: Any, name: str, missing: bool) -> str:
-    """Describe the first value of `rows` that is not finite; `array` holds the values as they were passed."""
+def check_finite(
+    rows: NDArray[Any],
+    values: NDArray[Any],
+    *,
+    name: str = "x",
+    missing: bool = False,
+    columns: Any = None,
+    number: Callable[[int], int] = int,
+) -> None:
+    """Check that (rows, features) of a floating type hold no infinity, and no NaN unless that may stand for missing.
+
+    Args:
+        rows: What is checked.
+        values: The same as they were passed, before they were cast.
+        name: What the error messages call them.
+        missing: Let NaN pass.
+        columns: Names of the features, or None.
+        number: The number that the error gives to a row, where these are a part of all rows.
+
+    Raises:
+        ValueError: Names the first such value, its row and column, and the remedy.
+    """
+    if not rows.size:
+        return
+    tensor = torch.from_numpy(rows)
+    low, high = torch.aminmax(tensor)  # both are NaN if any value is; cheaper than a mask over all values
+    if (torch.isfinite(low) and torch.isfinite(high)) or (missing and not tensor.isinf().any()):
+        return
     row, column = (int(i) for i in np.argwhere(np.isinf(rows) if missing else ~np.isfinite(rows))[0])
-    where = f"first in row {row}, column {column}"
-    if isinstance(x, pd.DataFrame):
-        where += f" ({x.columns[column]!r})"
-    value = array[row, column]
+    where = f"first in row {number(row)}, column {column}"
+    if columns is not None:
+        where += f" ({columns[column]!r})"
+    value = values[row, column]
     if np.isnan(value):
         remedy = "impute such values, drop their rows, or take a story with missing=True"
-        return f"Input {name} contains NaN, {where}: {remedy}"
+        raise ValueError(f"Input {name} contains NaN, {where}: {remedy}")
     if np.isinf(value):
-        return f"Input {name} contains infinity, {where}: replace such values, or drop their rows"
-    return f"Input {name} contains a value too large for {rows.dtype}, {value} {where}: rescale the features"
+        raise ValueError(f"Input {name} contains infinity, {where}: replace such values, or drop their rows")
+    raise ValueError(f"Input {name} contains a value too large for {rows.dtype}, {value} {where}: rescale the features")

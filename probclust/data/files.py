@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+
+from probclust.data.stored import RESIDENT_BYTES, StoredRows
+from probclust.data.tables import ParquetTable, import_pyarrow
 
 
 def read(path: str | Path, *, label: str | None = None) -> tuple[Any, NDArray[Any] | None]:
@@ -23,13 +26,13 @@ def read(path: str | Path, *, label: str | None = None) -> tuple[Any, NDArray[An
             `y` (rows,) if there are labels.
             `.npy`: one array (rows, features), memory-mapped.
             `.csv`: numbers separated by commas, with or without a line of column names above them.
-            `.parquet`: a table (needs the extra `parquet`).
+            `.parquet`: a table (needs the extra `parquet`); above 64 MiB of float32 it stays in the file.
         label: The column of a .csv or .parquet file that holds the labels. Without it, every column is a
             feature.
 
     Returns:
-        The rows, (rows, features), as an array, a sparse matrix or a frame; and the labels, (rows,), or None.
-        The values are as they are in the file: `probclust.data.checks.as_rows` checks them.
+        The rows, (rows, features), as an array, a sparse matrix, a frame or stored rows, which every function of
+        probclust takes; and the labels, (rows,), or None. The values are as they are in the file, unchecked.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -41,7 +44,7 @@ def read(path: str | Path, *, label: str | None = None) -> tuple[Any, NDArray[An
         raise FileNotFoundError(f"no file at {path}")
     suffix = path.suffix.lower()
     if suffix in (".csv", ".parquet"):
-        return _split(_read_csv(path) if suffix == ".csv" else _read_parquet(path), label, path)
+        return _split(_read_csv(path), label, path) if suffix == ".csv" else _read_parquet(path, label)
     if label is not None:
         raise ValueError(f"a label column can be chosen in .csv and .parquet files only, got {path}")
     if suffix == ".npz":
@@ -93,8 +96,8 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], path: Path) -> Any:
 
 def _read_array(path: Path) -> NDArray[Any]:
     try:
-        # Copy on write: large files are not read into memory at once, and never changed.
-        return np.load(path, mmap_mode="c", allow_pickle=False)
+        # Large files are not read into memory at once, and never changed.
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(
             f"{path} is no .npy file of numbers, or it is damaged: write it anew with numpy.save ({error})"
@@ -129,21 +132,31 @@ def _is_number_or_empty(cell: str) -> bool:
     return True
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, label: str | None) -> tuple[Any, NDArray[Any] | None]:
+    _, parquet = import_pyarrow()
     try:
-        import pyarrow.lib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("reading .parquet needs pyarrow: pip install 'probclust[parquet]'") from error
-    try:
-        return pd.read_parquet(path, engine="pyarrow")
+        facts = parquet.read_metadata(path)
+        is_large = 4 * facts.num_rows * facts.num_columns > RESIDENT_BYTES
+        frame = None if is_large else pd.read_parquet(path, engine="pyarrow")
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is no parquet file, or it is damaged: {error}") from error
+    if frame is not None:
+        return _split(frame, label, path)
+    y = None
+    if label is not None:
+        _check_label(label, facts.schema.to_arrow_schema().names, path)
+        y = parquet.read_table(path, columns=[label]).column(0).to_pandas().to_numpy()
+    return StoredRows(ParquetTable(path, leave_out=label)), y
 
 
 def _split(frame: pd.DataFrame, label: str | None, path: Path) -> tuple[Any, NDArray[Any] | None]:
     if label is None:
         return frame, None
-    if label not in frame.columns:
-        names = ", ".join(str(name) for name in frame.columns[:20])
-        raise ValueError(f"{path} has no column {label!r} for the labels; its columns are: {names}")
+    _check_label(label, list(frame.columns), path)
     return frame.drop(columns=label), frame[label].to_numpy()
+
+
+def _check_label(label: str, columns: Sequence[str], path: Path) -> None:
+    if label not in columns:
+        names = ", ".join(str(name) for name in columns[:20])
+        raise ValueError(f"{path} has no column {label!r} for the labels; its columns are: {names}")
