@@ -22,6 +22,7 @@ from probclust.checkpoint import Checkpoint
 from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.monitor import warn_of_clusters
+from probclust.objectives import Objective
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
@@ -312,7 +313,9 @@ def _describe_step(step: Step) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for field in dataclasses.fields(step):
         value = getattr(step, field.name)
-        if isinstance(value, ELBO):
+        if isinstance(value, Objective):
+            value = value.describe()
+        elif isinstance(value, ELBO):
             value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
         if value is None or isinstance(value, bool | int | float | str):
             facts[field.name] = value

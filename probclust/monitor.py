@@ -26,7 +26,11 @@ class Monitor:
         self.rows += joint.n_rows
         table = joint.table
         weights = table.softmax(1)
-        self._add("occupancy", weights.sum(0))
+        occupancy = weights.sum(0)
+        if joint.candidates is not None:
+            flat = joint.candidates.T.reshape(-1)
+            occupancy = weights.new_zeros(joint.n_clusters).index_add_(0, flat, weights.reshape(-1))
+        self._add("occupancy", occupancy)
         self._add("entropy", torch.special.entr(weights).sum())
         per_cluster = weights.T
         for name, term in joint.terms():
