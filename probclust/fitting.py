@@ -21,7 +21,7 @@ from torch import Tensor
 from probclust.checkpoint import Checkpoint
 from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
-from probclust.monitor import warn_of_clusters
+from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.objectives import Objective
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
@@ -65,7 +65,8 @@ def fit(
         pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
         batch_size: rows per batch (rows are split evenly, so that no small batch is left over).
-        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance" or an ELBO.
+        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance", "truncated"
+            or an ELBO.
         seed: of everything random in the fit; one seed gives one result on one machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         checkpoint: file to keep the state of the fit in; written every few seconds, after each step, and on Ctrl-C.
@@ -116,6 +117,7 @@ def fit(
     history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
     if history:
         warn_of_clusters(history[-1]["occupancy"], rows.shape[0], may_empty=story.may_empty)
+        warn_of_truncation(history)
     return FitRecord(
         story=type(story).__qualname__,
         settings=settings,

@@ -207,8 +207,8 @@ class Truncated(Objective):
         n_candidates: S, of each row; from K on it is the exact objective.
         n_explored: of these, drawn at random in every epoch.
         refresh: share of the rows whose candidates are found anew in every epoch, by a pass over all clusters; None
-            for as many as take about a tenth of the epoch's work. Each row has its turn. What the old candidates had
-            missed is in the record, as "missed" and "captured" of each epoch.
+            for as many as take about a twentieth of the epoch's work. Each row has its turn. What the old candidates
+            had missed is in the record's history, as "truncation".
         n_rows: rows of the whole data set.
 
     Source: see `probclust.candidates`.
@@ -275,7 +275,7 @@ class Truncated(Objective):
         if self.refresh is not None:
             return math.ceil(self.refresh * n_rows)
         forward_and_backward = 3 * self.n_candidates
-        return min(n_rows, max(16, math.ceil(0.1 * n_rows * forward_and_backward / n_clusters)))
+        return min(n_rows, max(16, math.ceil(n_rows * forward_and_backward / n_clusters / 20)))
 
     def clusters(self, run: Run, index: Tensor) -> Clusters:
         """(candidates, rows) of the batch; all where the story cannot spare work, or the batch is a single row."""
