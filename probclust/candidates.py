@@ -22,7 +22,7 @@ from torch import Tensor
 from probclust.experts import has_run
 from probclust.joint import CLUSTER, Joint, Pass, trace_joint
 from probclust.networks import of_cluster
-from probclust.recipe import CANDIDATES, START, Run
+from probclust.recipe import START, Run
 from probclust.rows import CHUNK_ELEMENTS, chunks, evaluating
 from probclust.story import Story
 
@@ -102,13 +102,12 @@ def explore(candidates: Tensor, n_explored: int, n_clusters: int) -> Tensor:
     order, sizes = best.argsort(), best.bincount(minlength=n_clusters)
     starts = sizes.cumsum(0) - sizes
     n_kept = kept.shape[1]
-    rows = torch.arange(len(kept), device=kept.device)
     for _ in range(n_explored):
-        share = torch.rand(len(kept), 2, device=kept.device)
+        share = torch.rand(len(kept), 3, device=kept.device)
         partner = order[starts[best] + (share[:, 0] * sizes[best]).long().clamp(max=sizes[best] - 1)]
         proposed = kept[partner, (share[:, 1] * n_kept).long().clamp(max=n_kept - 1)]
-        new = torch.where((kept == proposed[:, None]).any(1) | (rows % 2 == 0), _others(kept, n_clusters), proposed)
-        rows = rows + 1
+        known = (kept == proposed[:, None]).any(1)
+        new = torch.where(known | (share[:, 2] < 0.5), _others(kept, n_clusters), proposed)
         kept = torch.cat([kept, new[:, None]], 1)
     return kept
 

@@ -78,7 +78,7 @@ class Objective(ELBO):
         if y is not None:
             column = self.repeat(y).clamp(min=0)[:, None]
             if joint.candidates is not None:
-                column = (joint.candidates.T == column).int().argmax(1, keepdim=True)
+                column = (column == joint.candidates.T).int().argmax(1, keepdim=True)
             known = joint.table.gather(1, column).squeeze(1)
             rows = torch.where(y >= 0, self.reduce(known), rows)
         return rows.mean() + joint.log_globals / (self.n_rows or x.shape[0]), joint
@@ -236,9 +236,7 @@ class Truncated(Objective):
 
     def describe(self) -> str:
         """The objective with its arguments."""
-        return (
-            f"Truncated(n_candidates={self.n_candidates}, n_explored={self.n_explored}, refresh={self.refresh})"
-        )
+        return f"Truncated(n_candidates={self.n_candidates}, n_explored={self.n_explored}, refresh={self.refresh})"
 
     def bound(self, joint: Joint) -> Tensor:
         """(rows,) logsumexp over the candidates."""
@@ -297,7 +295,7 @@ _BY_NAME: dict[str, type[Objective]] = {o.name: o for o in (Exact, Hard, Amortis
 
 
 def objective_named(objective: str | ELBO | None) -> ELBO:
-    """The objective of that name ("exact", "hard", "amortised", "importance", "truncated"); an ELBO is passed through."""
+    """The objective of that name, such as "exact" or "truncated"; an ELBO is passed through."""
     if objective is None:
         return Exact()
     if isinstance(objective, ELBO):

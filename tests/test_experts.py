@@ -44,9 +44,9 @@ def test_asked_experts_are_those_of_all_in_values_and_gradients(dtype, network, 
     x = torch.randn(*(cluster.shape if own else (ROWS,)), 20, requires_grad=True)
     alone = x.reshape(-1, ROWS, 20)  # each candidate with its own input, if it has one
     asked = cluster.reshape(-1, ROWS)
-    expected = torch.stack(
-        [of_cluster(network(alone[s % len(alone)]), asked[s]) for s in range(len(asked))]
-    ).reshape(*cluster.shape, -1)
+    expected = torch.stack([of_cluster(network(alone[s % len(alone)]), asked[s]) for s in range(len(asked))]).reshape(
+        *cluster.shape, -1
+    )
     weights = torch.randn_like(expected)
     inputs = [x, *network.parameters()]
     wanted = torch.autograd.grad((weights * expected).sum(), inputs)
