@@ -40,10 +40,11 @@ from torch.nn import functional
 
 from probclust.code_density import CodeDensity
 from probclust.embedding_start import embedding_start
+from probclust.experts import run_experts
 from probclust.joint import Pass
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
-from probclust.networks import Autoencoder, StackedMLP, mlp, of_cluster, redraw
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
+from probclust.networks import Autoencoder, StackedMLP, mlp, redraw
+from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import positive, predict
 from probclust.story import Story
@@ -107,7 +108,8 @@ class DAMIC(Story):
                 h = pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
                 logits = self.gate(h)
             cluster = pyro.sample("cluster", dist.Categorical(logits=logits))
-            pyro.sample("x", self.likelihood(of_cluster(self.decoders(self.encoders(x)), cluster)), obs=x)
+            code = run_experts(self.encoders, x, cluster)
+            pyro.sample("x", self.likelihood(run_experts(self.decoders, code, cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """The embedding h(x), which is no random variable: a site so that `pc.embed` finds it."""
@@ -124,7 +126,7 @@ class DAMIC(Story):
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", self.codes.clusters())
             z = pyro.sample("z", self.codes(cluster))
-            pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
+            pyro.sample("x", self.likelihood(run_experts(self.decoders, z, cluster)), obs=x)
 
     def recipe(
         self,
@@ -220,13 +222,13 @@ class DAMIC(Story):
         rows = admit(self, x)
         labels = predict(self, rows).to(self.device)
         with evaluating(self, 0):
-            codes = torch.cat([of_cluster(self.encoders(b), labels[part]) for part, b in chunks(self, rows)])
+            codes = torch.cat([run_experts(self.encoders, b, labels[part]) for part, b in chunks(self, rows)])
         self.codes.fit(codes, labels)
 
     def _start_again(self, run: Run) -> None:
         """The story's own clusters as the start of fresh networks."""
         run.memory[START] = predict(self, run.x).to(run.x.device)
-        for name in (MEMBERS, SIZES):  # `own_rows` finds them anew
+        for name in (MEMBERS, SIZES, CANDIDATES):  # of the last round's clusters
             run.memory.pop(name, None)
         self.redraw()
 

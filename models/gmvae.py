@@ -43,9 +43,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.experts import run_experts
 from probclust.joint import CLUSTER, Joint
 from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
-from probclust.networks import GaussianEncoder, StackedMLP, mlp, of_cluster
+from probclust.networks import GaussianEncoder, StackedMLP, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
@@ -96,7 +97,7 @@ class GMVAE(Story):
 
     def prior(self, w: Tensor, cluster: Tensor) -> Any:
         """p(z | w, cluster)."""
-        loc, raw_scale = of_cluster(self.prior_networks(w), cluster).chunk(2, -1)
+        loc, raw_scale = run_experts(self.prior_networks, w, cluster).chunk(2, -1)
         return DiagonalNormal(loc, self.floor + functional.softplus(raw_scale))
 
     def model(self, x: Tensor) -> None:

@@ -32,11 +32,12 @@ from torch import Tensor, nn
 
 from probclust.architectures import Network, stacked_decoder, stacked_trunk
 from probclust.embedding_start import embedding_start
+from probclust.experts import run_experts
 from probclust.fitting import fit
 from probclust.global_guide import Kind
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
-from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, of_cluster, redraw
+from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, redraw
 from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
@@ -118,7 +119,7 @@ class MixtureOfVAEs(Story):
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", weights)
             z = pyro.sample("z", self.prior.density(cluster))
-            pyro.sample("x", self.likelihood(of_cluster(self.decoders(z), cluster)), obs=x)
+            pyro.sample("x", self.likelihood(run_experts(self.decoders, z, cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """q(z | x, cluster); the site of q(cluster | x) is a stand-in, for the objectives find the optimal one."""

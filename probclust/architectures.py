@@ -180,6 +180,7 @@ class SideBySide(nn.Module):
 
     def __init__(self, build: Callable[[], nn.Module], n_experts: int) -> None:
         super().__init__()
+        self.n_experts = n_experts
         self.experts = nn.ModuleList(build() for _ in range(n_experts))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
-from probclust.monitor import warn_of_clusters
+from probclust.monitor import warn_of_clusters, warn_of_truncation
+from probclust.objectives import Objective
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
@@ -71,7 +72,8 @@ def fit(
         pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
         batch_size: rows per batch (rows are split evenly, so that no small batch is left over).
-        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance" or an ELBO.
+        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance", "truncated"
+            or an ELBO.
         seed: of everything random in the fit; one seed gives one result on one machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         checkpoint: file to keep the state of the fit in; written every few seconds, after each step, and on Ctrl-C.
@@ -123,6 +125,7 @@ def fit(
     history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
     if history:
         warn_of_clusters(history[-1]["occupancy"], rows.shape[0], may_empty=story.may_empty)
+        warn_of_truncation(history)
     return FitRecord(
         story=type(story).__qualname__,
         settings=settings,
@@ -334,7 +337,9 @@ def _describe_step(step: Step) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for field in dataclasses.fields(step):
         value = getattr(step, field.name)
-        if isinstance(value, ELBO):
+        if isinstance(value, Objective):
+            value = value.describe()
+        elif isinstance(value, ELBO):
             value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
         if value is None or isinstance(value, bool | int | float | str):
             facts[field.name] = value

@@ -47,7 +47,8 @@ class Pass(Messenger):
     """Runs a model or guide with chosen clusters and latents, and records its sites.
 
     Args:
-        cluster: "enumerate" for all values at once, at the dim left of the plate; "draw"; or a (rows,) tensor.
+        cluster: "enumerate" for all values at once, at the dim left of the plate; "draw"; or a tensor, (rows,) of known
+            clusters or (candidates, rows) of those to enumerate for each row.
         values: latents to replay, by name (a guide's, when this runs the model).
         latents: "draw" from each site's distribution, or set each to its "mean".
         uncondition: treat the observed sites as latents too, so that the model generates.
@@ -148,15 +149,17 @@ class Joint:
         guide: the guide's sites, by name.
         n_rows: rows of the batch.
         n_clusters: K.
+        candidates: (S, rows) the clusters that were enumerated for each row; None where all were.
     """
 
     model: dict[str, Site]
     guide: dict[str, Site]
     n_rows: int
     n_clusters: int
+    candidates: Tensor | None = None
 
     def terms(self) -> Iterator[tuple[str, Tensor]]:
-        """Each local site's share of the log joint, as (name, (rows,) or (clusters, rows)); guides negative."""
+        """Each local site's share of the log joint, as (name, (rows,) or (enumerated, rows)); guides negative."""
         for site in self.model.values():
             if site.local:
                 yield (f"log p({site.name})", site.log_prob)
@@ -166,14 +169,18 @@ class Joint:
 
     @cached_property
     def table(self) -> Tensor:
-        """(rows, clusters) log joint in nats: log p of the model less log q of the guide, cluster's q left out."""
+        """(rows, enumerated) log joint in nats: log p of the model less log q of the guide, cluster's q left out.
+
+        The columns are all clusters, or the row's candidates.
+        """
         per_cluster = shared = self.model[CLUSTER].log_prob.new_zeros(())
         for _, term in self.terms():  # (rows,) terms are added up before they meet the (clusters, rows) ones
             if term.dim() > 1:
                 per_cluster = per_cluster + term
             else:
                 shared = shared + term
-        return (per_cluster + shared).expand(self.n_clusters, self.n_rows).T
+        n_columns = self.n_clusters if self.candidates is None else len(self.candidates)
+        return (per_cluster + shared).expand(n_columns, self.n_rows).T
 
     @property
     def log_q(self) -> Tensor | None:
@@ -207,11 +214,11 @@ def trace_joint(
         model: a story's model, or any Pyro model that keeps the contract.
         guide: its guide; a story's `complete_guide` where global latents need their automatic guide.
         x: (rows, n_features).
-        cluster: "enumerate", or (rows,) known clusters.
+        cluster: "enumerate"; (rows,) known clusters; or (S, rows) candidates, S different clusters for each row.
         latents: "draw" or "mean" of the guide's distributions.
 
     Returns:
-        Joint: its `table` is (rows, clusters), in nats.
+        Joint: its `table` is (rows, clusters), or (rows, S), in nats.
     """
     guide_sites = Pass(cluster, latents=latents).run(guide, x)
     values = {name: site.value for name, site in guide_sites.items() if name != CLUSTER}
@@ -223,7 +230,8 @@ def trace_joint(
         )
     fn = model_sites[CLUSTER].fn
     n_clusters = model_sites[CLUSTER].value.shape[0] if isinstance(cluster, str) else fn.param_shape[-1]
-    return Joint(model_sites, guide_sites, x.shape[0], n_clusters)
+    candidates = cluster if isinstance(cluster, Tensor) and cluster.dim() > 1 else None
+    return Joint(model_sites, guide_sites, x.shape[0], n_clusters, candidates)
 
 
 def programs(model: Any, guide: Any) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,11 @@ class Monitor:
         self.rows += joint.n_rows
         table = joint.table
         weights = table.softmax(1)
-        self._add("occupancy", weights.sum(0))
+        occupancy = weights.sum(0)
+        if joint.candidates is not None:
+            flat = joint.candidates.T.reshape(-1)
+            occupancy = weights.new_zeros(joint.n_clusters).index_add_(0, flat, weights.reshape(-1))
+        self._add("occupancy", occupancy)
         self._add("entropy", torch.special.entr(weights).sum())
         per_cluster = weights.T
         for name, term in joint.terms():
@@ -66,3 +70,28 @@ def warn_of_clusters(occupancy: Sequence[float], n_rows: int, may_empty: bool = 
         warnings.warn(f"all clusters merged into {CLUSTER} {largest}; {advice}", FitWarning, stacklevel=3)
     elif empty and not may_empty:
         warnings.warn(f"clusters {empty} hold less than one row each; {advice}", FitWarning, stacklevel=3)
+
+
+def warn_of_truncation(history: Sequence[Mapping[str, Any]]) -> None:
+    """Warn where truncated enumeration misses the best cluster of more than a tenth of the rows.
+
+    Args:
+        history: entries of a restart's epochs; the last ones count, as many as have seen 500 rows.
+    """
+    found: list[Mapping[str, Any]] = []
+    for entry in reversed(history):
+        if "truncation" not in entry or sum(facts["rows"] for facts in found) >= 500:
+            break
+        found.append(entry["truncation"])
+    n_rows = sum(facts["rows"] for facts in found)
+    if not n_rows:
+        return
+    missed, captured = (sum(facts[k] * facts["rows"] for facts in found) / n_rows for k in ("missed", "captured"))
+    if missed > 0.1:
+        warnings.warn(
+            f"the candidates lack the best cluster of {missed:.0%} of the rows (of {n_rows} looked at), and capture "
+            f"{captured:.0%} of the posterior mass; raise n_candidates or refresh of the truncated objective, start "
+            "from labels, or train for more epochs",
+            FitWarning,
+            stacklevel=3,
+        )

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import PowerSpherical
+from probclust.experts import Grouping, block_linear, run_experts
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,6 +51,7 @@ class StackedLinear(nn.Module):
 
     def __init__(self, n_experts: int, n_in: int, n_out: int) -> None:
         super().__init__()
+        self.n_experts = n_experts
         self.weight = nn.Parameter(torch.empty(n_experts, n_in, n_out))
         self.bias = nn.Parameter(torch.empty(n_experts, 1, n_out))
         self.reset_parameters()
@@ -73,6 +75,10 @@ class StackedLinear(nn.Module):
             x = x.expand(self.weight.shape[0], *x.shape)
         return torch.baddbmm(self.bias, x, self.weight)
 
+    def blocks(self, pairs: Tensor, grouping: Grouping, *, relu: bool = False) -> Tensor:
+        """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert; `relu` for one after it."""
+        return block_linear(pairs, self.weight, self.bias, grouping, relu=relu)
+
 
 class StackedMLP(nn.Module):
     """K multilayer perceptrons side by side: `mlp` with every layer a `StackedLinear`.
@@ -92,18 +98,24 @@ class StackedMLP(nn.Module):
             x = functional.relu(layer(x))
         return self.layers[-1](x)
 
+    def blocks(self, pairs: Tensor, grouping: Grouping) -> Tensor:
+        """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert."""
+        for number, layer in enumerate(self.layers, 1):
+            pairs = layer.blocks(pairs, grouping, relu=number < len(self.layers))
+        return pairs
+
 
 def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
-    """The outputs that belong to the clusters of a pass.
+    """The outputs that belong to the clusters of a pass, once every expert's are there; see `run_experts` first.
 
     Args:
         outputs: (K, rows, ...), every expert's.
-        cluster: the site's value: (K, 1) where the clusters are enumerated, (rows,) where each row has its own.
+        cluster: the site's value: (K, 1) where the clusters are enumerated, else (rows,) or (candidates, rows).
 
     Returns:
-        (K, rows, ...) unchanged where enumerated, else (rows, ...): each row's own.
+        (K, rows, ...) unchanged where enumerated, else (rows, ...) or (candidates, rows, ...): each row's own.
     """
-    if cluster.dim() > 1:
+    if cluster.dim() > 1 and cluster.shape[-1] == 1:
         return outputs
     return outputs[cluster, torch.arange(outputs.shape[1], device=outputs.device)]
 
@@ -180,8 +192,8 @@ class StackedGaussianEncoder(nn.Module):
             self.network = nn.Sequential(trunk, StackedLinear(n_experts, n_hidden, 2 * latent_dim))
 
     def forward(self, x: Tensor, cluster: Tensor) -> Any:
-        """Distribution of z, batch (K, rows) or (rows,) as `cluster` has it and event (L,), from (rows, D)."""
-        loc, log_variance = of_cluster(self.network(x), cluster).chunk(2, -1)
+        """Distribution of z, batch (K, rows), (rows,) or (candidates, rows) as `cluster` has it, from (rows, D)."""
+        loc, log_variance = run_experts(self.network, x, cluster).chunk(2, -1)
         return DiagonalNormal(loc, bounded_scale(log_variance))
 
 

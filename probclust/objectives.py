@@ -11,8 +11,10 @@ With L[n, k] the log joint under one draw of the local latents, the bound of row
     amortised             sum_k q(k|x) (L[n, k] - log q(k|x)), q the guide's; exact where the guide has no cluster
     importance-weighted   logsumexp_{s,k} L_s[n, k] - log S over S draws (Burda, Grosse, Salakhutdinov,
                           "Importance weighted autoencoders", 2016)
+    truncated             logsumexp_{k in C_n} L[n, k] over the row's S candidates: the optimal q(cluster | x) among
+                          those that are zero elsewhere
 
-and hard <= exact, amortised <= exact <= importance-weighted <= log p(x), in expectation over the draws.
+and hard, truncated, amortised <= exact <= importance-weighted <= log p(x), in expectation over the draws.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from pyro.infer import ELBO
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from probclust.joint import Joint, programs, trace_joint
+from probclust.candidates import explore, narrows, refresh, start_candidates, with_known
+from probclust.joint import Clusters, Joint, programs, trace_joint
+from probclust.recipe import CANDIDATES, Run
 
 
 class Objective(ELBO):
@@ -50,7 +54,12 @@ class Objective(ELBO):
         raise NotImplementedError
 
     def per_row(
-        self, model: Callable[..., Any], guide: Callable[..., Any], x: Tensor, y: Tensor | None = None
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        x: Tensor,
+        y: Tensor | None = None,
+        clusters: Clusters = "enumerate",
     ) -> tuple[Tensor, Joint]:
         """The bound in nats per row, and the pass it came from.
 
@@ -59,16 +68,43 @@ class Objective(ELBO):
             guide: the story's guide.
             x: (rows, n_features).
             y: (rows,) known clusters, -1 where unknown; a known row counts only its own column of the log joint.
+            clusters: what `clusters` said of the batch.
 
         Returns:
             A scalar, the mean over the rows (globals: their share for one row), and the pass.
         """
-        joint = trace_joint(*programs(model, guide), self.repeat(x))
+        joint = trace_joint(*programs(model, guide), self.repeat(x), cluster=clusters)
         rows = self.bound(joint)
         if y is not None:
-            known = joint.table.gather(1, self.repeat(y).clamp(min=0)[:, None]).squeeze(1)
+            column = self.repeat(y).clamp(min=0)[:, None]
+            if joint.candidates is not None:
+                column = (column == joint.candidates.T).int().argmax(1, keepdim=True)
+            known = joint.table.gather(1, column).squeeze(1)
             rows = torch.where(y >= 0, self.reduce(known), rows)
         return rows.mean() + joint.log_globals / (self.n_rows or x.shape[0]), joint
+
+    def start(self, run: Run, y: Tensor | None) -> None:
+        """Called by `pc.fit` before the first epoch of a step, and where a stopped fit goes on.
+
+        Args:
+            run: the run.
+            y: (rows,) the clusters that the step takes as known, -1 where unknown; None where none is.
+        """
+
+    def begin(self, run: Run, epoch: int) -> dict[str, Any]:
+        """Called before each epoch; what it returns stands in the record's history."""
+        return {}
+
+    def clusters(self, run: Run, index: Tensor) -> Clusters:
+        """The clusters to compute for the batch of rows `index`, all or (candidates, rows), for `per_row`."""
+        return "enumerate"
+
+    def learn(self, run: Run, index: Tensor, joint: Joint) -> None:
+        """Called with the pass over the batch of rows `index`."""
+
+    def describe(self) -> str:
+        """What a record says of the objective: all that decides the result."""
+        return f"{type(self).__name__}(particles={self.particles})"
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError("the log joint comes from one pass, not from traces")
@@ -159,11 +195,107 @@ class ImportanceWeighted(Objective):
         return self.reduce(joint.table.logsumexp(1))
 
 
-_BY_NAME: dict[str, type[Objective]] = {o.name: o for o in (Exact, Hard, Amortised, ImportanceWeighted)}
+class Truncated(Objective):
+    """The cluster summed out over a few candidates of each row: a step's cost does not grow with K.
+
+    A row's candidates are the clusters that were best for it when they were last computed, and a few explored at
+    random; all others count as impossible. Within `pc.fit`, a story that calls `run_experts` computes only the
+    candidates' experts. Other stories compute every cluster, and so does this objective outside of `pc.fit`; the best
+    `n_candidates` then count.
+
+    Args:
+        n_candidates: S, of each row; from K on it is the exact objective.
+        n_explored: of these, drawn at random in every epoch.
+        refresh: share of the rows whose candidates are found anew in every epoch, by a pass over all clusters; None
+            for as many as take about a twentieth of the epoch's work. Each row has its turn. What the old candidates
+            had missed is in the record's history, as "truncation".
+        n_rows: rows of the whole data set.
+
+    Source: see `probclust.candidates`.
+    """
+
+    name = "truncated"
+
+    def __init__(
+        self, n_candidates: int = 5, n_explored: int = 1, refresh: float | None = None, n_rows: int | None = None
+    ) -> None:
+        for name, value, least in (("n_candidates", n_candidates, 1), ("n_explored", n_explored, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if n_explored >= n_candidates:
+            raise ValueError(
+                f"n_explored must be less than n_candidates={n_candidates}, so that the best known cluster stays, got "
+                f"{n_explored}"
+            )
+        if refresh is not None and not 0 <= refresh <= 1:
+            raise ValueError(f"refresh must be a share of the rows in [0, 1], or None, got {refresh!r}")
+        super().__init__(n_rows)
+        self.n_candidates, self.n_explored, self.refresh = n_candidates, n_explored, refresh
+        self.narrow = False
+        self.known: Tensor | None = None
+
+    def describe(self) -> str:
+        """The objective with its arguments."""
+        return f"Truncated(n_candidates={self.n_candidates}, n_explored={self.n_explored}, refresh={self.refresh})"
+
+    def bound(self, joint: Joint) -> Tensor:
+        """(rows,) logsumexp over the candidates."""
+        if joint.candidates is None and self.n_candidates < joint.n_clusters:
+            return joint.table.topk(self.n_candidates, 1).values.logsumexp(1)
+        return joint.table.logsumexp(1)
+
+    def start(self, run: Run, y: Tensor | None) -> None:
+        """Find out whether the story can spare work."""
+        self.known = y
+        few = self.n_candidates < run.story.n_clusters
+        self.narrow = few and narrows(run.story, run.x, self.n_candidates)
+
+    def begin(self, run: Run, epoch: int) -> dict[str, Any]:
+        """Refresh some rows, explore for all; new tensors in `run.memory`, so that a stopped fit can go back."""
+        if not self.narrow:
+            return {}
+        n_rows, n_clusters = len(run.x), run.story.n_clusters
+        candidates = run.memory.get(CANDIDATES)
+        if candidates is None or candidates.shape[1] != self.n_candidates:
+            candidates = start_candidates(run, self.n_candidates)
+        else:
+            candidates = candidates.clone()
+        facts = {}
+        n_fresh = self._n_fresh(n_rows, n_clusters)
+        if n_fresh:
+            turns = torch.randperm(n_rows, generator=torch.Generator().manual_seed(run.seed)).roll(-epoch * n_fresh)
+            facts["truncation"] = refresh(run, candidates, turns[:n_fresh].to(candidates.device))
+        candidates = with_known(candidates, self.known)
+        run.memory[CANDIDATES] = explore(candidates, self.n_explored, n_clusters)
+        return facts
+
+    def _n_fresh(self, n_rows: int, n_clusters: int) -> int:
+        if self.refresh is not None:
+            return math.ceil(self.refresh * n_rows)
+        forward_and_backward = 3 * self.n_candidates
+        return min(n_rows, max(16, math.ceil(n_rows * forward_and_backward / n_clusters / 20)))
+
+    def clusters(self, run: Run, index: Tensor) -> Clusters:
+        """(candidates, rows) of the batch; all where the story cannot spare work, or the batch is a single row."""
+        if not self.narrow or len(index) == 1:  # (candidates, 1) would be taken for all clusters
+            return "enumerate"
+        return run.memory[CANDIDATES][index].T.contiguous()
+
+    def learn(self, run: Run, index: Tensor, joint: Joint) -> None:
+        """Put the batch's candidates in the order of their log joint; a known cluster stays first."""
+        if not self.narrow:
+            return
+        with torch.no_grad():
+            order = joint.table.argsort(1, descending=True)[:, : self.n_candidates]
+            found = order if joint.candidates is None else joint.candidates.T.gather(1, order)
+            run.memory[CANDIDATES][index] = with_known(found, None if self.known is None else self.known[index])
+
+
+_BY_NAME: dict[str, type[Objective]] = {o.name: o for o in (Exact, Hard, Amortised, ImportanceWeighted, Truncated)}
 
 
 def objective_named(objective: str | ELBO | None) -> ELBO:
-    """The objective of that name ("exact", "hard", "amortised", "importance"); an ELBO is passed through."""
+    """The objective of that name, such as "exact" or "truncated"; an ELBO is passed through."""
     if objective is None:
         return Exact()
     if isinstance(objective, ELBO):

@@ -22,6 +22,9 @@ Schedule = Literal["constant", "cosine"]
 START = "start"
 """Name in `run.memory` of the (rows,) cluster labels that a warm start found."""
 
+CANDIDATES = "candidates"
+"""Name in `run.memory` of the (rows, S) clusters that truncated enumeration computes for each row, the best first."""
+
 
 @dataclass
 class Run:
@@ -125,7 +128,7 @@ class SVI(Train):
     """Stochastic variational inference: maximise the story's bound on log p(x).
 
     Args:
-        objective: "exact", "hard", "amortised", "importance", or a `pyro.infer.ELBO`.
+        objective: "exact", "hard", "amortised", "importance", "truncated", or a `pyro.infer.ELBO`.
         to_start: take the labels of the warm start as known clusters, so that each row trains its own cluster only.
     """
 

@@ -25,7 +25,9 @@ class FitRecord:
         settings: all that decides the result: the story's arguments, the steps, seed, batch size, data digest.
         versions: of Python and the packages that compute.
         history: one entry per epoch of training: restart, step, epoch, loss (nats per row where it is a bound),
-            seconds, learning rate, and for SVI steps occupancy, entropy and terms.
+            seconds, learning rate, and for SVI steps occupancy, entropy and terms; for the truncated objective
+            truncation: the share of rows whose best cluster was "missed", the posterior mass "captured", and the
+            "rows" that these come from.
         bounds: each restart's bound on log p(x), mean over the rows, in nats.
         restart: the restart that was kept, the one with the largest bound.
         seconds: of the whole fit, over all its resumptions.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from probclust.label_spreading import spread_labels
 from probclust.missing import neighbour_filled
-from probclust.recipe import START, Run
+from probclust.recipe import CANDIDATES, START, Run
 
 NEIGHBOURS = "neighbours"
 """Name in `run.memory` of the (rows, n_neighbours) graph."""
@@ -49,6 +49,7 @@ def start_from(labels: Any, run: Run) -> None:
             start = np.where(scores.any(1), scores.argmax(1), start)
         start = np.where(y >= 0, y, start)
     run.memory[START] = torch.as_tensor(start, device=run.x.device)
+    run.memory.pop(CANDIDATES, None)  # of other clusters
 
 
 def nearest_neighbours(x: Tensor, n_neighbours: int = 10) -> np.ndarray[Any, Any]:

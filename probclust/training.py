@@ -75,6 +75,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.modules.train()
         self.loss.monitor = monitor = Monitor()
+        found = self.loss.begin(epoch)
         total, seen, ended = torch.zeros((), device=self.device), 0, False
         with pyro.validation_enabled(False):
             for number, (index, rows) in enumerate(shuffled(self.run.x, self.n_batches)):
@@ -98,7 +99,7 @@ class Trainer:
         mean = float(total) / seen
         if not math.isfinite(mean):
             raise NonFiniteError(f"step '{self.step.name}', epoch {epoch}: the loss is {mean}")
-        facts = {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary()}
+        facts = {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary(), **found}
         return facts | {"ended": True} if ended else facts
 
     def snapshot(self) -> Any:
@@ -155,8 +156,15 @@ class _Loss(nn.Module):
             self.y = _known(step, run)
             if isinstance(self.objective, Objective):
                 self.objective.n_rows = run.x.shape[0]
+                self.objective.start(run, self.y)
             elif self.y is not None:
                 raise ValueError(f"{type(self.objective).__name__} takes no known clusters; use a probclust objective")
+
+    def begin(self, epoch: int) -> dict[str, Any]:
+        """Before an epoch: what the objective has to do, and facts for the history."""
+        if isinstance(self.step, SVI) and self.step.loss is None and isinstance(self.objective, Objective):
+            return self.objective.begin(self.run, epoch)
+        return {}
 
     def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
         """The batch's loss, a mean over its rows."""
@@ -166,7 +174,9 @@ class _Loss(nn.Module):
         if not isinstance(self.objective, Objective):
             whole: Any = self.objective  # one of Pyro's own
             return whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x) + self._penalty(len(x))
-        bound, joint = self.objective.per_row(story.model, story.guide, x, y)
+        clusters = self.objective.clusters(self.run, index)
+        bound, joint = self.objective.per_row(story.model, story.guide, x, y, clusters)
+        self.objective.learn(self.run, index, joint)
         self.monitor.add(joint)
         return -bound if self.run.pairs is None else self._penalty(len(x)) - bound
 
