@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, MethodDescriptorType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
 
 
 def graph_function(module: GraphModule) -> Callable[..., Any]:
@@ -23,6 +26,34 @@ def graph_function(module: GraphModule) -> Callable[..., Any]:
     exec(compile(writer.source(), "<staged graph>", "exec"), writer.values, names)
     function: Callable[..., Any] = names["run"]
     return function
+
+
+def compiled_function(module: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
+    """`graph_function` through `torch.compile`, which draws the same random numbers; compiled for these inputs.
+
+    Raises:
+        Exception: whatever keeps torch from compiling; the want of a C++ compiler, say.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):
+        if node.op == "placeholder" and not node.users:
+            graph.erase_node(node)
+    graph.set_codegen(CodeGen())
+    module.recompile()
+    function: Callable[..., Any] = torch.compile(module, fullgraph=True, options={"fallback_random": True})
+    with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng(_cuda(inputs)):
+        warnings.simplefilter("ignore")
+        function(*[tensor.clone() for tensor in inputs])  # compiles; what it changes in place is not theirs
+    return function
+
+
+def _cuda(inputs: Sequence[Tensor]) -> list[torch.device]:
+    return list({tensor.device for tensor in inputs if tensor.device.type == "cuda"})
+
+
+def captured(module: GraphModule) -> list[Tensor]:
+    """Tensors that a graph reads beside its inputs."""
+    return [getattr(module, str(node.target)) for node in module.graph.nodes if node.op == "get_attr"]
 
 
 def direct(target: Any) -> Any:

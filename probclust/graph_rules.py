@@ -81,9 +81,7 @@ def _mutated(graph: Graph) -> set[Node]:
         if node.op == "call_function" and _views(node):
             for other in node.all_input_nodes:
                 parent[root(other)] = root(node)
-    roots = {
-        root(other) for node in graph.nodes if is_mutating(node) for other in (node, *node.all_input_nodes)
-    }
+    roots = {root(other) for node in graph.nodes if is_mutating(node) for other in (node, *node.all_input_nodes)}
     return {node for node in graph.nodes if root(node) in roots}
 
 
