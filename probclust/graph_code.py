@@ -62,7 +62,7 @@ def direct(target: Any) -> Any:
     if not name.startswith("aten::"):
         return target
     name = name.removeprefix("aten::")
-    for owner in (torch, torch.Tensor, torch._C._nn):
+    for owner in (torch, torch.Tensor):
         found = getattr(owner, name, None)
         if isinstance(found, BuiltinFunctionType | MethodDescriptorType):
             return found

@@ -320,6 +320,6 @@ _RULES: dict[Any, Rule] = {
 def _drop_dead(graph: Graph) -> None:
     """Remove what nothing uses; random draws stay, so that those after them are the same."""
     for node in reversed(list(graph.nodes)):
-        if node.op in ("call_function", "get_attr") and not node.users:
-            if not (is_random(node) or is_mutating(node)):
-                graph.erase_node(node)
+        dead = node.op in ("call_function", "get_attr") and not node.users
+        if dead and not (is_random(node) or is_mutating(node)):
+            graph.erase_node(node)
