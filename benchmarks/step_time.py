@@ -178,7 +178,9 @@ def main() -> None:
     for found in measure(arguments.rounds, arguments.steps, arguments.engines, clock):
         results.append(found)
         print("{story:14} {features:4} {hidden!s:16} {engine:9} ratio {ratio:.3f}".format_map(found), end="")
-        print(f" (limit {found['limit']}), start {found['start_seconds']}, pays after {found['pays_after']}", flush=True)
+        print(
+            f" (limit {found['limit']}), start {found['start_seconds']}, pays after {found['pays_after']}", flush=True
+        )
     record = {
         "command": f"python benchmarks/step_time.py --threads {arguments.threads} --rounds {arguments.rounds} "
         f"--steps {arguments.steps} --engines {' '.join(arguments.engines)}",

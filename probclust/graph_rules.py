@@ -7,8 +7,8 @@ bit (but for the sign of a zero) and keeps random draws and mutations where they
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -118,11 +118,20 @@ class _Pass:
     def _rule(self, node: Node) -> Node | None:
         if node.target in _ALIASES:
             return node.args[0]  # type: ignore[return-value]
-        rule = _RULES.get(node.target)
-        found = None if rule is None else rule(self, node)
-        if found is None and node.target in _ARITHMETIC:
+        if node.target in _ARITHMETIC:
             self._broadcast(node)
-        return found
+        rule = _RULES.get(node.target)
+        return None if rule is None else rule(self, node)
+
+    def add(self, target: Any, args: tuple[Any, ...], value: Any = None) -> Node:
+        """A new operation before the one at hand, with what it gives as `make_fx` notes it."""
+        new = self.graph.call_function(target, args)
+        if value is None:
+            fake = [arg.meta["val"] if isinstance(arg, Node) else arg for arg in args]
+            with _mode_of(fake):
+                value = target(*fake)
+        new.meta["val"] = value
+        return new
 
     def _constant(self, node: Node) -> Node | None:
         """Compute now what depends on no input."""
@@ -214,9 +223,7 @@ def _reshaped(run: _Pass, node: Node) -> Any:
         summed: Any = inner.args[0]
         dims = {dim % len(_shape(summed)) for dim in inner.args[1]}
         if tuple(s for d, s in enumerate(_shape(summed)) if d not in dims) == tuple(_shape(node)):
-            short = run.graph.call_function(aten.sum.dim_IntList, (summed, inner.args[1]))
-            short.meta["val"] = node.meta["val"]
-            return short
+            return run.add(aten.sum.dim_IntList, (summed, inner.args[1]), node.meta["val"])
     return _unchanged(run, node)
 
 
@@ -227,9 +234,35 @@ def _sum(run: _Pass, node: Node) -> Any:
     return None
 
 
-def _double_negative(run: _Pass, node: Node) -> Any:
+def _negative(run: _Pass, node: Node) -> Any:
+    """Twice is never; of a product, that of the smaller factor."""
     inner: Any = node.args[0]
-    return inner.args[0] if inner.target is aten.neg.default else None
+    if inner.target is aten.neg.default:
+        return inner.args[0]
+    if inner.target is aten.mul.Tensor and list(inner.users) == [node] and inner not in run.constants:
+        small, large = sorted(inner.args, key=_size)
+        if _size(small) < _size(large) and small not in run.constants:
+            return run.add(aten.mul.Tensor, (run.add(aten.neg.default, (small,)), large), node.meta["val"])
+    return None
+
+
+def _product(run: _Pass, node: Node) -> Any:
+    """A factor 1 is none; a power of two multiplies the smaller factor."""
+    if not isinstance(node.args[1], Node):
+        return _times_one(run, node)
+    small, large = sorted(node.args, key=_size)  # type: ignore[arg-type]
+    if not isinstance(large, Node) or large.target is not aten.mul.Tensor or _size(small) >= _size(large):
+        return None
+    base, number = large.args
+    if number in run.constants and run.constants[number].dim() == 0 and list(large.users) == [node]:  # type: ignore[index]
+        is_power = abs(math.frexp(run.constants[number].item())[0]) == 0.5  # type: ignore[index]
+        if is_power and _size(base) == _size(large) and run.constants[number].dtype == small.meta["val"].dtype:  # type: ignore[index, union-attr]
+            return run.add(aten.mul.Tensor, (base, run.add(aten.mul.Tensor, (small, number))), node.meta["val"])
+    return None
+
+
+def _size(value: Any) -> int:
+    return value.meta["val"].numel() if isinstance(value, Node) else 0
 
 
 def _power(run: _Pass, node: Node) -> Any:
@@ -269,7 +302,7 @@ def _every_row(run: _Pass, node: Node) -> Any:
     """Indexing by 0..K-1 in a column, as an enumerated cluster does, adds a dim."""
     table: Any = node.args[0]
     size = _column_of_all(run, node.args[1], _shape(table)[0] if len(_shape(table)) else 0)
-    return None if size is None else _with(run, node, aten.unsqueeze.default, (table, 1))
+    return None if size is None else run.add(aten.unsqueeze.default, (table, 1), node.meta["val"])
 
 
 def _into_every_row(run: _Pass, node: Node) -> Any:
@@ -281,7 +314,7 @@ def _into_every_row(run: _Pass, node: Node) -> Any:
     blank = zeros in run.constants and not run.constants[zeros].any()  # type: ignore[index, arg-type]
     if size is None or not blank or tuple(_shape(values)) != (size, 1, *_shape(node)[1:]):
         return None
-    return _with(run, node, aten.squeeze.dim, (values, 1))
+    return run.add(aten.squeeze.dim, (values, 1), node.meta["val"])
 
 
 def _column_of_all(run: _Pass, indices: Any, size: int) -> int | None:
@@ -292,14 +325,9 @@ def _column_of_all(run: _Pass, indices: Any, size: int) -> int | None:
     return size if every else None
 
 
-def _with(run: _Pass, node: Node, target: Any, args: tuple[Any, ...]) -> Node:
-    new = run.graph.call_function(target, args)
-    new.meta["val"] = node.meta["val"]
-    return new
-
-
-def _item(run: _Pass, node: Node) -> Any:
-    return None
+def _mode_of(values: Sequence[Any]) -> Any:
+    """The fake mode of fake tensors."""
+    return next(value.fake_mode for value in values if hasattr(value, "fake_mode"))
 
 
 _RULES: dict[Any, Rule] = {
@@ -307,13 +335,13 @@ _RULES: dict[Any, Rule] = {
     aten.expand.default: _unchanged,
     aten.view.default: _reshaped,
     aten.sum.dim_IntList: _sum,
-    aten.neg.default: _double_negative,
+    aten.neg.default: _negative,
     aten.pow.Tensor_Scalar: _power,
-    aten.mul.Tensor: _times_one,
+    aten.mul.Tensor: _product,
+    aten.mul.Scalar: _times_one,
     aten.add.Tensor: _plus_zero,
     aten.index.Tensor: _every_row,
     aten.index_put.default: _into_every_row,
-    operator.getitem: _item,
 }
 
 
