@@ -122,6 +122,12 @@ class Staged(Eager):
         self.attributes: Attributes | None = None
         self.n_traces, self.gave_up = 0, False
 
+    def restart(self, module: Any, optimizer: Any, loss: Any) -> None:
+        """Go on with the same step of another restart; each graph is compared with the story again."""
+        self.module, self.optimizer, self.loss = module, optimizer, loss
+        for graph in self.recorded.values():
+            graph.calls = 0
+
     def start_epoch(self) -> None:
         """Forget the graphs where plain attributes are no longer those that they were recorded with."""
         if self.attributes is not None and self.attributes.changed():

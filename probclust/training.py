@@ -51,6 +51,7 @@ class Trainer:
     ) -> None:
         self.story, self.batch_size, self.engine = story, batch_size, engine
         self.noticed: set[str] = set()
+        self.staged: dict[str, Any] = {}
         self.fabric = _fabric(device, precision)
         self.device = self.fabric.device
         own = set(story.modules())
@@ -73,21 +74,28 @@ class Trainer:
         return self.epochs
 
     def _engine(self) -> Eager:
-        engine = chosen_engine(self.engine, self.epochs * self.n_batches)
-        log.info("step '%s': engine %s", self.step.name, engine)
+        name, engine = self.step.name, chosen_engine(self.engine, self.epochs * self.n_batches)
+        if engine != "eager" and (self.fabric.world_size > 1 or self.fabric.strategy.precision.precision == "16-mixed"):
+            self._notice(f"step '{name}' runs eagerly: several devices and scaled losses (16-mixed) need it")
+            engine = "eager"
+        log.info("step '%s': engine %s", name, engine)
         if engine == "eager":
             return self.eager
         from probclust.staging import Staged
 
-        return Staged(
-            self.fabric,
-            self.module,
-            self.optimizer,
-            loss=self.loss,
-            modules=self.modules,
-            compiled=engine == "compiled",
-            notice=self._notice,
-        )
+        if name in self.staged:
+            self.staged[name].restart(self.module, self.optimizer, self.loss)
+        else:
+            self.staged[name] = Staged(
+                self.fabric,
+                self.module,
+                self.optimizer,
+                loss=self.loss,
+                modules=self.modules,
+                compiled=engine == "compiled",
+                notice=self._notice,
+            )
+        return self.staged[name]
 
     def _notice(self, message: str) -> None:
         """Log, once a fit, why a step does not run as it was asked to; where nothing was asked, for those who look."""
