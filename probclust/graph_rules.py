@@ -185,7 +185,7 @@ class _Pass:
         key = ("number", number, value.dtype, value.device)
         if key not in self.known:
             tensor = torch.tensor(number, dtype=value.dtype, device=value.device)
-            self.known[key] = self._keep(f"_number_{len(self.constants)}", tensor, tensor)
+            self.known[key] = self._keep(f"_number_{len(self.constants)}", tensor, value.fake_mode.from_tensor(tensor))
             first = next(iter(self.graph.nodes))
             first.prepend(self.known[key])
         node.target = _BY_NUMBER[node.target]
@@ -250,7 +250,7 @@ def _product(run: _Pass, node: Node) -> Any:
     """A factor 1 is none; a power of two multiplies the smaller factor."""
     if not isinstance(node.args[1], Node):
         return _times_one(run, node)
-    small, large = sorted(node.args, key=_size)  # type: ignore[arg-type]
+    small, large = sorted(node.args, key=_size)
     if not isinstance(large, Node) or large.target is not aten.mul.Tensor or _size(small) >= _size(large):
         return None
     base, number = large.args
@@ -311,7 +311,7 @@ def _into_every_row(run: _Pass, node: Node) -> Any:
         return None
     zeros, indices, values = node.args[:3]
     size = _column_of_all(run, indices, _shape(node)[0] if len(_shape(node)) else 0)
-    blank = zeros in run.constants and not run.constants[zeros].any()  # type: ignore[index, arg-type]
+    blank = zeros in run.constants and not run.constants[zeros].any()  # type: ignore[index]
     if size is None or not blank or tuple(_shape(values)) != (size, 1, *_shape(node)[1:]):
         return None
     return run.add(aten.squeeze.dim, (values, 1), node.meta["val"])
