@@ -35,7 +35,7 @@ def gradient(value, *inputs):
     ("function", "left"),
     [
         (lambda w, x: [w.detach().t().t()], []),
-        (lambda w, x: [-(-w)], []),
+        (lambda w, x: [w.neg().neg()], []),
         (lambda w, x: [w**2, w**1], ["mul"]),
         (lambda w, x: [w * 1 + 0], []),
         (lambda w, x: [w.exp() + w.exp()], ["exp", "add"]),
