@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from probclust.data.checks import enough_rows
+from probclust.engines import Engine
 from probclust.fitting import fit
 from probclust.recipe import Step
 from probclust.record import FitRecord
@@ -47,6 +48,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         learning_rate: of the SVI steps; None for the recipe's.
         particles: draws per row of the bound that `score_samples` and `score` give.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        engine: "auto", "eager", "staged" or "compiled": the same result at another speed, see `probclust.fit`.
         semi_supervised: take `y` for known classes. False ignores `y`, as scikit-learn's clusterers do.
         random_state: seed or `numpy.random.RandomState` of the fit and of `sample`; None for another result each time.
         verbose: 1 for a progress bar.
@@ -82,6 +84,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         learning_rate: float | None = None,
         particles: int = 100,
         device: str = "auto",
+        engine: Engine = "auto",
         semi_supervised: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -97,6 +100,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         self.learning_rate = learning_rate
         self.particles = particles
         self.device = device
+        self.engine = engine
         self.semi_supervised = semi_supervised
         self.random_state = random_state
         self.verbose = verbose
@@ -138,6 +142,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             n_init=self.n_init,
             recipe=self.recipe,
             learning_rate=self.learning_rate,
+            engine=self.engine,
             progress=bool(self.verbose),
         )
         if rows.dtype == np.float64 and not draws_latents(story):

@@ -22,6 +22,7 @@ from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
+from probclust.engines import Engine, checked_engine
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.objectives import Objective
 from probclust.progress import Progress, progress_bar
@@ -59,6 +60,7 @@ def fit(
     recipe: Sequence[Step] | Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     precision: Any = None,
+    engine: Engine = "auto",
     progress: bool | Progress | None = None,
 ) -> FitRecord:
     """Fit a story in place: run its recipe, or plain SVI where it has none.
@@ -82,6 +84,9 @@ def fit(
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
         learning_rate: of the SVI steps, instead of the recipe's.
         precision: Lightning Fabric's, such as "bf16-mixed".
+        engine: how the batches' gradients are found: "eager" runs the story through Pyro at each; "staged" records it
+            once as a tensor graph and runs that; "compiled" compiles the graph too; "auto" stages long steps. All give
+            the same result but for rounding, and draw the same numbers, so that a resumed fit may take another.
         progress: show a progress bar; None to show it on a terminal; or an object that shows it.
 
     Returns:
@@ -98,6 +103,7 @@ def fit(
     check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
     n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
+    engine = checked_engine(engine)
     with torch.random.fork_rng([]):  # a recipe may construct networks
         steps = _steps(story, recipe, epochs, objective, learning_rate)
     if pairs is not None:
@@ -115,7 +121,7 @@ def fit(
     }
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
-    trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size)
+    trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size, engine=engine)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
     with progress_bar(progress) as bar, _own_randomness(trainer.device):
         fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)

@@ -102,7 +102,7 @@ class Pass(Messenger):
                     f"site 'cluster' is {type(fn).__name__}, whose values are not the integers 0..K-1; draw it from "
                     "dist.Categorical with one entry per cluster"
                 )
-            msg["value"] = fn.enumerate_support(expand=False).reshape(-1, 1)
+            msg["value"] = _every_cluster(fn)
         elif msg["name"] in self.values:
             msg["value"] = self.values[msg["name"]]
         elif self.latents == "mean":
@@ -119,6 +119,15 @@ class Pass(Messenger):
         self.sites[msg["name"]] = Site(
             msg["name"], msg["fn"], msg["value"], msg["is_observed"], local, frames, msg["scale"], msg["mask"]
         )
+
+
+def _every_cluster(fn: Any) -> Tensor:
+    """(K, 1) values of the cluster; marked as Pyro marks its own, so that `log_prob` transposes and gathers nothing."""
+    support = fn.enumerate_support(expand=False)
+    value: Any = support.reshape(-1, 1)
+    if len(fn.batch_shape) == 1:
+        value._pyro_categorical_support = getattr(support, "_pyro_categorical_support", None)
+    return value
 
 
 def mean_of(fn: Distribution, name: str) -> Tensor:

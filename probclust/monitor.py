@@ -41,6 +41,12 @@ class Monitor:
         """Add a term of the loss that is no site's: its mean over `n_rows` rows, in nats."""
         self._add(name, value * n_rows)
 
+    def add_sums(self, n_rows: int, names: Sequence[str], sums: Sequence[Tensor]) -> None:
+        """Add the sums of another monitor, which saw `n_rows` rows."""
+        self.rows += n_rows
+        for name, value in zip(names, sums, strict=True):
+            self._add(name, value)
+
     def _add(self, name: str, value: Tensor) -> None:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
 

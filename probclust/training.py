@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 
 from probclust.batches import shuffled
 from probclust.constraints import pair_penalty
+from probclust.engines import Eager, chosen_engine
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.story import Story
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -30,13 +34,25 @@ class Trainer:
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: Lightning Fabric's.
         batch_size: rows per batch where the step does not say.
+        engine: "auto", "eager", "staged" or "compiled".
     """
 
     step: Train
     optimizer: Any
 
-    def __init__(self, story: Story, steps: Sequence[Step], *, device: str, precision: Any, batch_size: int) -> None:
-        self.story, self.batch_size = story, batch_size
+    def __init__(
+        self,
+        story: Story,
+        steps: Sequence[Step],
+        *,
+        device: str,
+        precision: Any,
+        batch_size: int,
+        engine: str = "eager",
+    ) -> None:
+        self.story, self.batch_size, self.engine = story, batch_size, engine
+        self.noticed: set[str] = set()
+        self.staged: dict[str, Any] = {}
         self.fabric = _fabric(device, precision)
         self.device = self.fabric.device
         own = set(story.modules())
@@ -54,7 +70,39 @@ class Trainer:
         self.module, self.optimizer = self.fabric.setup(self.loss, adam)
         self.n_batches = math.ceil(run.x.shape[0] / (step.batch_size or self.batch_size))
         self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
+        self.eager = Eager(self.fabric, self.module, self.optimizer)
+        self.runs = self._engine()
         return self.epochs
+
+    def _engine(self) -> Eager:
+        name, engine = self.step.name, chosen_engine(self.engine, self.epochs * self.n_batches)
+        if engine != "eager" and (self.fabric.world_size > 1 or self.fabric.strategy.precision.precision == "16-mixed"):
+            self._notice(f"step '{name}' runs eagerly: several devices and scaled losses (16-mixed) need it")
+            engine = "eager"
+        log.info("step '%s': engine %s", name, engine)
+        if engine == "eager":
+            return self.eager
+        from probclust.staging import Staged
+
+        if name in self.staged:
+            self.staged[name].restart(self.module, self.optimizer, self.loss)
+        else:
+            self.staged[name] = Staged(
+                self.fabric,
+                self.module,
+                self.optimizer,
+                loss=self.loss,
+                modules=self.modules,
+                compiled=engine == "compiled",
+                notice=self._notice,
+            )
+        return self.staged[name]
+
+    def _notice(self, message: str) -> None:
+        """Log, once a fit, why a step does not run as it was asked to; where nothing was asked, for those who look."""
+        if message not in self.noticed:
+            log.log(logging.INFO if self.engine == "auto" else logging.WARNING, message)
+        self.noticed.add(message)
 
     def epoch(self, epoch: int, seed: int, *, checked: bool = False) -> dict[str, Any] | None:
         """One pass over the rows, or the part of it before the step ended.
@@ -77,22 +125,22 @@ class Trainer:
         self.loss.monitor = monitor = Monitor()
         found = self.loss.begin(epoch)
         total, seen, ended = torch.zeros((), device=self.device), 0, False
+        engine = self.eager if checked else self.runs
+        engine.start_epoch()
         with pyro.validation_enabled(False):
             for number, (index, rows) in enumerate(shuffled(self.run.x, self.n_batches)):
                 if ended := self.step.before(self.run, epoch * self.n_batches + number):
                     break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
-                self.optimizer.zero_grad(set_to_none=True)
-                loss = self.module(rows, index, None if y is None else y[index])
-                if random_state is not None and not torch.isfinite(loss):
-                    self._blame_loss(epoch, number, rows, random_state)
-                self.fabric.backward(loss)
-                if checked:
+                loss = engine.gradients(rows, index, None if y is None else y[index])
+                if random_state is not None:
+                    if not torch.isfinite(loss):
+                        self._blame_loss(epoch, number, rows, random_state)
                     self._check_gradients(epoch, number)
                 self.optimizer.step()
                 self.step.after(Batch(rows, index, self.run))
-                total += loss.detach() * len(index)
+                total += loss * len(index)
                 seen += len(index)
         if not seen:
             return None

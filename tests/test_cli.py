@@ -279,6 +279,7 @@ WRONG = {
         ["fit", "gmm", "--data", "{blobs}", "--out", "{new}", "--recipe", "warmth=9"],
         "no such argument",
     ),
+    "unknown engine": (["fit", "gmm", "--data", "{blobs}", "--out", "{new}", "--engine", "fast"], "'fast'"),
     "unknown objective": (["fit", "gmm", "--data", "{blobs}", "--out", "{new}", "--objective", "best"], "'best'"),
     "unknown device": (["fit", "gmm", "--data", "{blobs}", "--out", "{new}", "--device", "abacus"], "'abacus'"),
     "bad image shape": (["fit", "gmm", "--data", "{blobs}", "--out", "{new}", "--image-shape", "3x3"], "9 pixels"),

@@ -35,6 +35,7 @@ def fit(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the SVI steps.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, staged or compiled.")] = "auto",
     image_shape: ImageShape = None,
     settings: Annotated[
         list[str] | None,
@@ -49,6 +50,7 @@ def fit(
 ) -> None:
     """Fit a story to data and keep it in RUN. Labels are not used."""
     from probclust.building import new_story
+    from probclust.engines import checked_engine
     from probclust.registry import story_class
     from probclust.run_folder import RunFolder
     from probclust.source import read_source
@@ -82,6 +84,7 @@ def fit(
             n_init=restarts,
             recipe=steps or None,
             learning_rate=learning_rate,
+            engine=checked_engine(engine),
         )
     except KeyboardInterrupt:
         typer.echo(_how_to_resume(folder), err=True)

@@ -1,0 +1,61 @@
+"""Engines: how a training step gets its loss and gradients."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+Engine = Literal["auto", "eager", "staged", "compiled"]
+
+WORTH_STAGING = 2000
+"""Batches of a step from which "auto" stages it: tracing pays for itself well before (docs/engines.md)."""
+
+
+def checked_engine(engine: Any) -> Engine:
+    """`engine`, or a ValueError where there is none of that name."""
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be 'auto', 'eager', 'staged' or 'compiled', got {engine!r}")
+    chosen: Engine = engine
+    return chosen
+
+
+def chosen_engine(engine: str, n_steps: int) -> str:
+    """The engine of a training step: "auto" stages long ones.
+
+    Args:
+        engine: what the caller asked for.
+        n_steps: batches of all the step's epochs: not those to come, so that a resumed fit goes on as it began.
+    """
+    if engine != "auto":
+        return engine
+    return "staged" if n_steps >= WORTH_STAGING else "eager"
+
+
+class Eager:
+    """Runs the story's programs through Pyro at every batch.
+
+    Args:
+        fabric: Lightning Fabric's, for the backward pass.
+        module: the step's loss, as Fabric set it up.
+        optimizer: whose parameters get gradients.
+    """
+
+    def __init__(self, fabric: Any, module: Any, optimizer: Any) -> None:
+        self.fabric, self.module, self.optimizer = fabric, module, optimizer
+
+    def start_epoch(self) -> None:
+        """Called before an epoch's first batch."""
+
+    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+        """The batch's loss, a scalar; its gradients are left in the parameters.
+
+        Args:
+            x: (rows, n_features).
+            index: (rows,) their numbers among all rows.
+            y: (rows,) known clusters, -1 where unknown, or None.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Tensor = self.module(x, index, y)
+        self.fabric.backward(loss)
+        return loss.detach()

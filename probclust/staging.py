@@ -1,0 +1,393 @@
+"""Staged training steps: the loss and its gradients as a tensor graph, traced once through Pyro's handlers.
+
+A story's structure does not change from batch to batch, so that what it computes can be recorded once and run without
+Pyro. Parameters, buffers, rows, known clusters and what the steps keep in memory are inputs of the graph; draws are
+made anew at each step, in the order in which the story makes them, so that one seed gives the same ones. A story whose
+course depends on values cannot be recorded, and is found out: by the trace itself where it asks for a value, else by
+what its first runs change outside of tensors, and by runs of the story beside the graph, at first and ever less often.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import linecache
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning_fabric
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from probclust.engines import Eager
+from probclust.graph_code import captured, compiled_function, graph_function
+from probclust.graph_rules import simplify
+from probclust.monitor import Monitor
+from probclust.program_state import Attributes, RandomState, Tensors, agree
+from probclust.recipe import Train
+
+MOST_TRACES = 8
+"""Traces that a change of plain attributes may cost before a step goes on eagerly."""
+
+TOLERANCE = {"staged": 1e-3, "compiled": 1e-2}
+"""Of the difference between graph and story, as a share of the norm; rounding stays far below."""
+
+
+Rows = tuple[Tensor, Tensor, Tensor | None]
+"""x, index and y of a batch."""
+
+
+class NotStaged(Exception):
+    """The loss cannot be staged; the message says why and where."""
+
+
+@dataclass
+class Outcome:
+    """What a batch gives: its loss, the parameters' gradients, and the monitor's sums."""
+
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+    sums: Sequence[Tensor]
+
+
+@dataclass
+class Recorded:
+    """The loss of batches of one shape, as a graph."""
+
+    run: Callable[..., Sequence[Any]]
+    inputs: list[str]
+    n_gradients: int
+    sums: tuple[str, ...]
+    rows: int
+    memory: dict[str, tuple[torch.Size, torch.dtype]]
+    to_copy: tuple[int, ...] = ()
+    calls: int = 1
+
+    def outcome(self, inputs: dict[str, Tensor]) -> Outcome:
+        """Run the graph."""
+        with torch.no_grad():
+            loss, *rest = self.run(*[inputs[name] for name in self.inputs])
+        return Outcome(loss, rest[: self.n_gradients], rest[self.n_gradients :])
+
+    def fits(self, inputs: dict[str, Tensor]) -> bool:
+        """Whether what it reads from memory is there, in the shapes that it was recorded with."""
+        return all(
+            name in inputs and (inputs[name].shape, inputs[name].dtype) == then for name, then in self.memory.items()
+        )
+
+
+class Staged(Eager):
+    """Runs a step's loss and gradients from graphs, one for each shape of batch.
+
+    Args:
+        fabric: Lightning Fabric's.
+        module: the step's loss, as Fabric set it up.
+        optimizer: whose parameters get gradients.
+        loss: the step's loss itself, which has the run and the monitor.
+        modules: all modules of the fit.
+        compiled: compile the graphs too.
+        notice: is told once why the step goes on eagerly, or uncompiled.
+    """
+
+    def __init__(
+        self,
+        fabric: Any,
+        module: Any,
+        optimizer: Any,
+        *,
+        loss: Any,
+        modules: nn.Module,
+        compiled: bool,
+        notice: Callable[[str], None],
+    ) -> None:
+        super().__init__(fabric, module, optimizer)
+        self.loss, self.compiled, self.notice = loss, compiled, notice
+        self.whole = _Whole(modules, self._call)
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        named = dict(self.whole.named_parameters())
+        self.names = [name for name, p in named.items() if id(p) in trained]
+        self.parameters = [named[name] for name in self.names]
+        self.places = _places(self.whole)
+        step = type(loss.step)
+        self.acts_between = step.before is not Train.before or step.after is not Train.after
+        self.recorded: dict[Any, Recorded] = {}
+        self.attributes: Attributes | None = None
+        self.n_traces, self.gave_up = 0, False
+
+    def restart(self, module: Any, optimizer: Any, loss: Any) -> None:
+        """Go on with the same step of another restart; each graph is compared with the story again."""
+        self.module, self.optimizer, self.loss = module, optimizer, loss
+        for graph in self.recorded.values():
+            graph.calls = 0
+
+    def start_epoch(self) -> None:
+        """Forget the graphs where plain attributes are no longer those that they were recorded with."""
+        if self.attributes is not None and self.attributes.changed():
+            self.recorded.clear()
+            self.attributes = None
+
+    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+        """The batch's loss, a scalar; its gradients are left in the parameters."""
+        if self.gave_up:
+            return super().gradients(x, index, y)
+        if self.acts_between:
+            self.start_epoch()
+        try:
+            graph, outcome = self._outcome((x, index, y))
+        except NotStaged as reason:
+            self.gave_up = True
+            self.recorded.clear()
+            self.notice(f"step '{self.loss.step.name}' runs eagerly: {reason}")
+            return super().gradients(x, index, y)
+        for parameter, gradient in zip(self.parameters, outcome.gradients, strict=True):
+            parameter.grad = gradient
+        for place in graph.to_copy:
+            parameter = self.parameters[place]
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)  # type: ignore[arg-type]
+        self.loss.monitor.add_sums(graph.rows, graph.sums, outcome.sums)
+        return outcome.loss
+
+    def _outcome(self, batch: Rows) -> tuple[Recorded, Outcome]:
+        inputs = self._inputs(batch)
+        key = (batch[0].shape, batch[2] is None)
+        graph = self.recorded.get(key)
+        if graph is None or not graph.fits(inputs):
+            graph, outcome = self._first(batch)
+            self.recorded[key] = graph
+            return graph, outcome
+        graph.calls += 1
+        is_power_of_two = not graph.calls & (graph.calls - 1)
+        return graph, self._checked(graph, batch) if is_power_of_two else graph.outcome(inputs)
+
+    def _inputs(self, batch: Rows) -> dict[str, Tensor]:
+        """All that a graph may read, by name."""
+        run, (x, index, y) = self.loss.run, batch
+        inputs = {name: store[key] for name, store, key in self.places}
+        inputs |= {f"memory.{name}": tensor for name, tensor in run.memory.items()}
+        inputs |= {"x": x, "index": index, "run.x": run.x}
+        if y is not None:
+            inputs["y"] = y
+        if run.y is not None:
+            inputs["run.y"] = run.y
+        return inputs
+
+    def _first(self, batch: Rows) -> tuple[Recorded, Outcome]:
+        """Record the loss for batches of a shape, beside a run of the story, to which it must come equal."""
+        self.n_traces += 1
+        if self.n_traces > MOST_TRACES:
+            raise NotStaged(f"{self._what()} changes its attributes, or the shapes in run.memory, too often")
+        tensors, random = Tensors(self.whole), RandomState(batch[0].device)
+        attributes = Attributes(self._objects())
+        try:
+            expected = self._eagerly(batch, tensors, random)
+            moved = Tensors(self.whole)
+            tensors.restore()
+            random.restore()
+            between = Attributes(self._objects())
+            inputs = self._inputs(batch)
+            graph = self._record(inputs)
+            changed = between.changed()
+            between.restore()
+            if changed:
+                raise NotStaged(f"{self._what()} changes attribute {changed} while it runs")
+            try:
+                outcome = graph.outcome(inputs)
+            except Exception as error:
+                raise NotStaged(f"the graph of {self._what()} fails ({_first_line(error)})") from error
+            self._compare(outcome, expected, moved)
+            graph.to_copy = self._to_copy(outcome, inputs)
+        except BaseException:
+            attributes.restore()
+            tensors.restore()
+            random.restore()
+            raise
+        self.attributes = self.attributes or between
+        return graph, outcome
+
+    def _checked(self, graph: Recorded, batch: Rows) -> Outcome:
+        """The graph's outcome, once the story has given the same."""
+        tensors, random = Tensors(self.whole), RandomState(batch[0].device)
+        outcome = graph.outcome(self._inputs(batch))
+        moved, random_after = Tensors(self.whole), RandomState(batch[0].device)
+        attributes = Attributes(self._objects())
+        tensors.restore()
+        random.restore()
+        try:
+            self._compare(outcome, self._eagerly(batch, tensors, random), moved)
+            changed = attributes.changed()
+            if changed:
+                raise NotStaged(f"{self._what()} changes attribute {changed} while it runs")
+        except NotStaged:
+            attributes.restore()
+            tensors.restore()
+            random.restore()
+            raise
+        moved.restore()
+        random_after.restore()
+        return outcome
+
+    def _eagerly(self, batch: Rows, tensors: Tensors, random: RandomState) -> Outcome:
+        """The outcome by the story itself, which may not change what a graph cannot."""
+        monitor, self.loss.monitor = self.loss.monitor, Monitor()
+        try:
+            loss = self._call(*batch)
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        finally:
+            sums, self.loss.monitor = self.loss.monitor.sums, monitor
+        if random.drawn_outside_torch():
+            raise NotStaged(f"{self._what()} draws from numpy's or Python's random numbers, which a graph would repeat")
+        replaced = tensors.replaced()
+        if replaced:
+            raise NotStaged(f"{self._what()} replaces the tensor '{replaced.removeprefix('parts.')}' while it runs")
+        return Outcome(loss.detach(), gradients, list(sums.values()))
+
+    def _compare(self, outcome: Outcome, expected: Outcome, moved: Tensors) -> None:
+        tolerance = TOLERANCE["compiled" if self.compiled else "staged"]
+        now = Tensors(self.whole)
+        same = (
+            agree([outcome.loss], [expected.loss], tolerance)
+            and agree(outcome.gradients, expected.gradients, tolerance)
+            and agree(list(now.copies.values()), list(moved.copies.values()), tolerance)
+        )
+        if not same:
+            raise NotStaged(
+                f"{self._what()} gives other values than its graph: it holds numbers that change from batch to batch"
+            )
+
+    def _call(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+        """The loss under Fabric's precision."""
+        precision = self.fabric.strategy.precision
+        x, index, y = precision.convert_input((x, index, y))
+        with precision.forward_context():
+            loss = self.loss(x, index, y)
+        return precision.convert_output(loss)
+
+    def _record(self, inputs: dict[str, Tensor]) -> Recorded:
+        loss, seen = self.loss, Monitor()
+        run, monitor = loss.run, loss.monitor
+
+        def program(tensors: list[Tensor]) -> list[Tensor | None]:
+            given = dict(zip(inputs, tensors, strict=True))
+            memory = {name: given[f"memory.{name}"] for name in run.memory}
+            loss.run = dataclasses.replace(run, x=given["run.x"], y=given.get("run.y"), memory=dict(memory))
+            own = {name: given[name] for name, _, _ in self.places}
+            value = functional_call(self.whole, own, (given["x"], given["index"], given.get("y")))
+            if loss.run.memory.keys() != memory.keys() or any(loss.run.memory[k] is not v for k, v in memory.items()):
+                raise NotStaged(f"{self._what()} writes to run.memory at every batch")
+            gradients = torch.autograd.grad(value, [own[name] for name in self.names], allow_unused=True)
+            return [value.detach(), *gradients, *seen.sums.values()]
+
+        loss.monitor = seen
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                traced = make_fx(program, tracing_mode="fake", _allow_non_fake_inputs=True)(list(inputs.values()))
+        except NotStaged:
+            raise
+        except Exception as error:
+            raise NotStaged(_why(error)) from error
+        finally:
+            loss.run, loss.monitor = run, monitor
+        simplify(traced)
+        if any(value is p for p in self.parameters for value in captured(traced)):
+            raise NotStaged(f"{self._what()} reads a parameter other than through its module")
+        places = [node for node in traced.graph.nodes if node.op == "placeholder"]
+        used = [name for name, node in zip(inputs, places, strict=True) if node.users]
+        memory = {name: (inputs[name].shape, inputs[name].dtype) for name in used if name.startswith("memory.")}
+        function = self._function(traced, [inputs[name] for name in used])
+        return Recorded(function, used, len(self.names), tuple(seen.sums), seen.rows, memory)
+
+    def _function(self, traced: GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        if self.compiled:
+            try:
+                return compiled_function(traced, inputs)
+            except Exception as error:
+                self.compiled = False
+                self.notice(
+                    f"step '{self.loss.step.name}' runs staged, not compiled: torch.compile failed "
+                    f"({_first_line(error)}); it needs a C++ compiler"
+                )
+        return graph_function(traced)
+
+    def _to_copy(self, outcome: Outcome, inputs: dict[str, Tensor]) -> tuple[int, ...]:
+        """Numbers of the gradients that are laid out unlike their parameter, or share memory with an input."""
+        held = {tensor.untyped_storage().data_ptr() for tensor in inputs.values()}
+        return tuple(
+            number
+            for number, (parameter, gradient) in enumerate(zip(self.parameters, outcome.gradients, strict=True))
+            if gradient is not None
+            and (gradient.stride() != parameter.stride() or gradient.untyped_storage().data_ptr() in held)
+        )
+
+    def _objects(self) -> list[Any]:
+        """Whose plain attributes the loss may read."""
+        objective = getattr(self.loss, "objective", None)
+        return [*self.whole.parts.modules(), *([] if objective is None else [objective])]
+
+    def _what(self) -> str:
+        """The story, or the step's own loss, and where it stands."""
+        step, story = self.loss.step, self.loss.story
+        function = story.model if step.loss is None else step.loss
+        name = type(story).__name__ if step.loss is None else getattr(function, "__qualname__", repr(function))
+        try:
+            return f"{name} ({inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]})"
+        except (OSError, TypeError):
+            return name
+
+
+class _Whole(nn.Module):
+    """All modules of a fit, with the loss for a forward pass: what `functional_call` gives other tensors to."""
+
+    def __init__(self, parts: nn.Module, call: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.parts, self.call = parts, call
+
+    def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+        return self.call(x, index, y)
+
+
+def _places(module: nn.Module) -> list[tuple[str, dict[str, Any], str]]:
+    """Each parameter and buffer of a module: its name, and the dictionary and key where it stands."""
+    names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
+    places = []
+    for name in names:
+        path, _, key = name.rpartition(".")
+        owner = module.get_submodule(path)
+        places.append((name, owner._parameters if key in owner._parameters else owner._buffers, key))
+    return places
+
+
+def _why(error: Exception) -> str:
+    """What kept a story from being traced, and the line of it that did."""
+    reason = _first_line(error)
+    kind = type(error).__name__
+    if "DataDependent" in kind or "DynamicOutputShape" in kind or "tracing tensor" in str(error):
+        reason = "its course, or a shape, depends on values"
+    elif "numpy" in str(error) or "tolist" in str(error):
+        reason = "it takes values out of tensors"
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
+    for frame in reversed(outside):
+        line = linecache.getline(frame.filename, frame.lineno or 0).strip()
+        return f"{reason}, at {frame.filename}:{frame.lineno}: {line}"
+    return reason
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+_PACKAGE = Path(__file__).parent
+_LIBRARIES = (
+    *(str(Path(inspect.getfile(package)).parent) for package in (torch, pyro, lightning_fabric)),
+    *(str(path) for path in _PACKAGE.iterdir() if path.name != "models"),
+)
+"""Where lines of code are not the story's: the packages that run it, and this one without its stories."""
