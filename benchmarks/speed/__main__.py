@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.cases import Case, cases
-from benchmarks.speed.race import ROOT, race, ratio
+from benchmarks.speed.quality import CONTENDERS, TARGET, states
+from benchmarks.speed.race import ROOT, Contender, race, ratio
+from benchmarks.speed.start_up import start_up
 
 RESULTS = ROOT / "benchmarks" / "results"
-GROUPS = ("papers", "rows", "features", "clusters", "latent", "quality", "start-up")
+GROUPS = ("papers", "base", "rows", "features", "clusters", "latent", "quality", "start-up")
 
 
 def machine(threads: int) -> dict[str, Any]:
@@ -66,6 +68,30 @@ def measure(case: Case, threads: int, rounds: int, pythons: dict[str, str]) -> d
     }
 
 
+def measure_quality(threads: int, pythons: dict[str, str], seed: int) -> dict[str, Any]:
+    """Each contender's states, one contender after the other."""
+    import tempfile
+
+    import numpy as np
+
+    from benchmarks.papers.data import labels, rows
+
+    x, clusters = rows("mnist-10k")
+    y = labels("mnist-10k")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", x)
+        for name, own in CONTENDERS.items():
+            if own["contender"] == "ClustPy" and "ClustPy" not in pythons:
+                continue
+            setting = {**own, "module": "benchmarks.speed.quality", "clusters": clusters, "seed": seed, "epochs": 1}
+            setting |= {"threads": threads, "data": f"{folder}/x.npy"}
+            with Contender(pythons.get(own["contender"], sys.executable), setting) as contender:
+                found[name] = states(contender, y)
+            print(name, "seed", seed, found[name][-1], flush=True)
+    return {"seed": seed, "target": TARGET, "states": found, "machine": machine(threads), "commit": commit()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -102,6 +128,16 @@ def main() -> None:
             key = list(case.key)
             record["cases"] = [other for other in record["cases"] if other["key"] != key] + [entry]
             save()
+        if "start-up" in arguments.groups:
+            record["start-up"] = {**start_up(), "machine": machine(1), "commit": commit()}
+            print("start-up", record["start-up"], flush=True)
+            save()
+        if "quality" in arguments.groups:
+            for seed in range(3 if arguments.full else 1):
+                entry = measure_quality(arguments.threads, pythons, seed)
+                others = [other for other in record.get("quality", []) if other["seed"] != seed]
+                record["quality"] = [*others, entry]
+                save()
 
 
 if __name__ == "__main__":

@@ -20,15 +20,10 @@ RIVALS = {
 }
 """Story, and what it is measured against."""
 
-AXES = {
-    "rows": (1280, 2560, 5120, 10240),
-    "features": (49, 196, 784),
-    "clusters": (10, 30, 100),
-    "latent": (5, 10, 20, 50),
-}
-"""Sizes that are varied, and their values; the others stay as in `BASE`."""
-
 BASE = {"rows": 2560, "features": 196, "clusters": 10, "latent": 10}
+
+AXES = {"rows": (1280, 10240), "features": (49, 784), "clusters": (30, 100), "latent": (5, 50)}
+"""Values that each size takes beside that of `BASE`, the others staying there."""
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "vade": {"likelihood": "bernoulli"},  # ClustPy's
@@ -43,15 +38,16 @@ class Case:
     """One comparison.
 
     Attributes:
-        group: "papers", or the size that is varied.
+        group: "papers", "base", or the size that is varied.
         story: by its registered name.
         rows: of the data.
         features: of the data.
         clusters: K.
         latent: size of the code.
         arguments: further ones of the story.
-        rivals: what it is measured against.
         data: name of the data set; random numbers between 0 and 1 where empty.
+        interval: batches from one target of all rows to the next, for DEC and IDEC; 0 for one target, at the start:
+            ClustPy's targets are those of the batch and cost nothing, so that only then both do the same products.
         note: what sets it apart.
     """
 
@@ -61,11 +57,10 @@ class Case:
     features: int
     clusters: int
     latent: int
-    rivals: tuple[str, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
     data: str = ""
-    note: str = ""
     interval: int = 0
+    note: str = ""
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -75,7 +70,7 @@ class Case:
         """Each contender's setting, by name."""
         common = {"method": self.story, "clusters": self.clusters, "latent": self.latent, "arguments": self.arguments}
         common |= {"batch_size": 256, "threads": threads, "interval": self.interval}
-        return {name: {**common, "contender": name} for name in ("probclust", *self.rivals)}
+        return {name: {**common, "contender": name} for name in ("probclust", *RIVALS[self.story])}
 
     def matrix(self) -> Rows:
         """(rows, features) numbers from 0 to 1."""
@@ -101,24 +96,28 @@ DATA: dict[str, Callable[[], Rows]] = {"mnist-10k": _mnist_10k, "digits": _digit
 
 def cases(full: bool) -> Iterator[Case]:
     """All cases, or a few of each kind."""
-    stories = list(RIVALS) if full else ["vade", "idec", "mixture-of-vaes"]
+    stories = ("vade", "idec", "dec", "dcn", "mixture-of-vaes") if full else ("vade", "idec", "mixture-of-vaes")
     for data, rows, features in (("mnist-10k", 10_000, 784), ("digits", 1797, 64)):
         for story in stories:
-            if story != "gmm":
-                arguments = ARGUMENTS["vade"] if story == "vade" else {}
-                yield Case("papers", story, rows, features, 10, 10, RIVALS[story], arguments, data)
+            arguments = ARGUMENTS["vade"] if story == "vade" else {}
+            yield Case("papers", story, rows, features, 10, 10, arguments, data)
         if full:
             note = "target renewed every 30 batches"
-            yield Case("papers", "idec", rows, features, 10, 10, RIVALS["idec"], {}, data, note, interval=30)
-    varied = ["vade", "idec", "mixture-of-vaes", "gmm"] if full else ["vade", "mixture-of-vaes"]
-    for axis, values in AXES.items():
-        for story in varied:
-            if story == "gmm" and axis == "latent":
-                continue
-            for value in values if full else values[:: len(values) - 1]:
-                yield Case(axis, story, **{**BASE, axis: value}, rivals=RIVALS[story], arguments=ARGUMENTS.get(story, {}))
+            yield Case("papers", "idec", rows, features, 10, 10, {}, data, interval=30, note=note)
+    varied = ("vade", "idec", "mixture-of-vaes", "gmm") if full else ("vade", "mixture-of-vaes")
+    for story in varied:
+        yield from _around_base(story, ARGUMENTS.get(story, {}), "", full)
     if full:
-        for value in (8, 16, 32):
-            sizes = {**BASE, "rows": 5120, "features": value}
-            full_covariance = {"covariance_type": "full"}
-            yield Case("features", "gmm", **sizes, rivals=RIVALS["gmm"], arguments=full_covariance, note="full")
+        yield from _around_base("gmm", {"covariance_type": "full"}, "full covariances", full, features=(16, 64))
+
+
+def _around_base(
+    story: str, arguments: dict[str, Any], note: str, full: bool, **axes: tuple[int, ...]
+) -> Iterator[Case]:
+    """The base, then each size varied alone: all values, or the largest only."""
+    base = {**BASE, "features": 32} if note else BASE
+    yield Case("base", story, **base, arguments=arguments, note=note)
+    for axis, values in (axes or AXES).items():
+        if not (story == "gmm" and axis == "latent"):
+            for value in values if full else values[-1:]:
+                yield Case(axis, story, **{**base, axis: value}, arguments=arguments, note=note)

@@ -39,7 +39,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(setting["threads"])
-    module = import_module(MODULES[setting["contender"]])
+    module = import_module(setting.get("module") or MODULES[setting["contender"]])
     x = np.load(setting["data"])
     gate.say(versions=versions(), imports_mb=peak_memory())
     module.run(setting, x, gate)
