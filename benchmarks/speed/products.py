@@ -29,10 +29,16 @@ def products(n_experts: int, rows: int, sizes: list[tuple[int, int]]) -> list[Ca
     calls: list[Callable[[], Any]] = []
     for number, (a, b) in enumerate(sizes):
         x, weight, out = torch.randn(*stack, rows, a), torch.randn(*stack, a, b), torch.empty(*stack, rows, b)
-        gradient, of_weight, of_x = torch.randn(*stack, rows, b), torch.empty(*stack, a, b), torch.empty(*stack, rows, a)
+        gradient, of_weight, of_x = (
+            torch.randn(*stack, rows, b),
+            torch.empty(*stack, a, b),
+            torch.empty(*stack, rows, a),
+        )
         triples = [(x, weight, out), (x.mT, gradient, of_weight)]
         triples += [(gradient, weight.mT, of_x)] if number else []
-        calls += [lambda left=left, right=right, to=to: torch.matmul(left, right, out=to) for left, right, to in triples]
+        calls += [
+            lambda left=left, right=right, to=to: torch.matmul(left, right, out=to) for left, right, to in triples
+        ]
     return calls
 
 

@@ -1,4 +1,4 @@
-"""The referee: contenders of one case take turns, an epoch each, so that what else the machine does meets them alike."""
+"""The referee: contenders of a case take turns, an epoch each, so that what else the machine does meets them alike."""
 
 from __future__ import annotations
 
