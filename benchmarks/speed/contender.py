@@ -34,12 +34,13 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     setting: dict[str, Any] = json.loads(sys.argv[1])
+    module_name = setting.get("module") or MODULES[setting["contender"]]
     gate = Gate(setting["epochs"])
     import numpy as np
     import torch
 
     torch.set_num_threads(setting["threads"])
-    module = import_module(setting.get("module") or MODULES[setting["contender"]])
+    module = import_module(module_name)
     x = np.load(setting["data"])
     gate.say(versions=versions(), imports_mb=peak_memory())
     module.run(setting, x, gate)

@@ -33,8 +33,8 @@ def series(cases: Sequence[Case], story: str, note: str, axis: str) -> dict[str,
 
 def slope(points: Sequence[tuple[int, float, float]], column: int = 1) -> float:
     """The exponent of a power law through the points, by least squares on the logarithms."""
-    logs = np.log(np.asarray(points, dtype=float))
-    return float(np.polyfit(logs[:, 0], logs[:, column], 1)[0])
+    size, value = np.log([(point[0], point[column]) for point in points]).T
+    return float(np.polyfit(size, value, 1)[0])
 
 
 def varied(cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
