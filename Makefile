@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export PROBCLUST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: install demo test check lint types package docs bench
+.PHONY: install demo test check lint types package docs bench bench-full
 
 install: .venv/installed
 
@@ -45,6 +45,12 @@ package: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
 
+# ClustPy is measured where it is installed (the extra "bench"), or in the environment of PROBCLUST_PEER_PYTHON.
 bench: install
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.papers --data digits
+
+bench-full: install
+	$(BIN)/python -m benchmarks.speed --full --seeds 0 1 2
+	$(BIN)/python -m benchmarks.speed --page

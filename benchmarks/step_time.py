@@ -44,7 +44,14 @@ def normal_log_prob(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 class HandWrittenVaDE(nn.Module):
-    def __init__(self, n_features: int, hidden: Sequence[int], n_clusters: int = 10, latent_dim: int = 10) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        hidden: Sequence[int] = (500, 500, 2000),
+        n_clusters: int = 10,
+        latent_dim: int = 10,
+        likelihood: str = "gaussian",
+    ) -> None:
         super().__init__()
         sizes = [n_features, *hidden]
         self.trunk = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())))
@@ -56,19 +63,28 @@ class HandWrittenVaDE(nn.Module):
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.prior_loc = nn.Parameter(torch.randn(n_clusters, latent_dim))
         self.raw_prior_scale = nn.Parameter(torch.zeros(n_clusters, latent_dim))
+        self.likelihood = likelihood
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        outputs = self.out(self.decoder(z))
+        if self.likelihood == "bernoulli":
+            return -functional.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(-1)
+        return normal_log_prob(x, outputs, 0.05 + functional.softplus(self.raw_noise))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.trunk(x)
         loc, scale = self.loc(h), (0.5 * self.log_variance(h).clamp(-10, 10)).exp()
         z = loc + scale * torch.randn_like(loc)
-        likelihood = normal_log_prob(x, self.out(self.decoder(z)), 0.05 + functional.softplus(self.raw_noise))
+        likelihood = self.log_likelihood(x, z)
         prior = normal_log_prob(z[:, None], self.prior_loc, 0.05 + functional.softplus(self.raw_prior_scale))
         log_weights = self.logits.log_softmax(0)
         return -(likelihood - normal_log_prob(z, loc, scale) + (prior + log_weights).logsumexp(1)).mean()
 
 
 class HandWrittenMixtureOfVAEs(nn.Module):
-    def __init__(self, n_features: int, hidden: Sequence[int], n_clusters: int = 10, latent_dim: int = 10) -> None:
+    def __init__(
+        self, n_features: int, hidden: Sequence[int] = (500, 100), n_clusters: int = 10, latent_dim: int = 10
+    ) -> None:
         super().__init__()
 
         def stack(sizes: list[int]) -> nn.ParameterList:
