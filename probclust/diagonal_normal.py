@@ -42,9 +42,9 @@ class DiagonalNormal(TorchDistribution):
         n = self.event_shape[0]
         log_scale = self.scale.log().sum(-1) * (n // self.scale.shape[-1])
         if self.scale.shape[-1] == 1:
-            squares = (value - self.loc).square().sum(-1) / self.scale.square().squeeze(-1)
+            squares = _square(value - self.loc).sum(-1) / self.scale.square().squeeze(-1)
         else:
-            squares = ((value - self.loc) / self.scale).square().sum(-1)
+            squares = _square((value - self.loc) / self.scale).sum(-1)
         return -0.5 * squares - log_scale - n * HALF_LOG_2PI
 
     def rsample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
@@ -72,3 +72,8 @@ class DiagonalNormal(TorchDistribution):
     def variance(self) -> Tensor:
         """(*batch, D)."""
         return self.scale.square().expand(self.batch_shape + self.event_shape)
+
+
+def _square(fresh: Tensor) -> Tensor:
+    """Squares of a tensor that nothing else uses, in its place where no gradient is wanted."""
+    return fresh.square() if fresh.requires_grad else fresh.square_()

@@ -229,7 +229,13 @@ def trace_joint(
     Returns:
         Joint: its `table` is (rows, clusters), or (rows, S), in nats.
     """
-    guide_sites = Pass(cluster, latents=latents).run(guide, x)
+    return model_joint(model, Pass(cluster, latents=latents).run(guide, x), x, cluster)
+
+
+def model_joint(
+    model: Callable[[Tensor], Any], guide_sites: dict[str, Site], x: Tensor, cluster: Clusters = "enumerate"
+) -> Joint:
+    """Run a model with the latents that a pass over its guide left, and put the two together; see `trace_joint`."""
     values = {name: site.value for name, site in guide_sites.items() if name != CLUSTER}
     model_sites = Pass(cluster, values).run(model, x)
     if CLUSTER not in model_sites:

@@ -132,7 +132,7 @@ class _Messages(Progress):
         self.step, self.epochs, self.done = step, epochs, 0
         self._send(None)
 
-    def advance(self, loss: float) -> None:
+    def advance(self, loss: float | None = None) -> None:
         self.done += 1
         self._send(loss)
 

@@ -14,10 +14,14 @@ from torch import Tensor
 
 from probclust.contract import check_contract, check_support
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
+from probclust.progress import Progress
 from probclust.story import Story
 
 CHUNK_ELEMENTS = 2**24
 """Elements of the largest intermediate tensor of a chunk: rows * clusters * features."""
+
+CACHED_ELEMENTS = 2**22
+"""The same for scores without draws on a CPU, whose memory for such tensors is used again from chunk to chunk."""
 
 
 def admit(story: Story, x: Any) -> Rows:
@@ -71,17 +75,36 @@ def admit_all(story: Story, x: Any) -> Survey:
     return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest)
 
 
-def chunk_size(story: Story) -> int:
-    """Rows of a chunk: few enough for every cluster at once."""
-    return max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64)))
+def chunk_size(story: Story, draws: bool = True) -> int:
+    """Rows of a chunk: few enough for every cluster at once.
+
+    Args:
+        story: the story.
+        draws: whether random numbers are drawn: they follow the chunks, whose size is then the same everywhere.
+    """
+    elements = CHUNK_ELEMENTS if draws or story.device.type != "cpu" else min(CHUNK_ELEMENTS, CACHED_ELEMENTS)
+    return max(1, elements // (story.n_clusters * max(story.n_features, 64)))
 
 
-def chunks(story: Story, rows: Rows) -> Iterator[tuple[slice, Tensor]]:
-    """Consecutive (slice, rows on the story's device), small enough for every cluster at once."""
-    size = chunk_size(story)
+def chunks(
+    story: Story, rows: Rows, bar: Progress | None = None, name: str = "score", *, draws: bool = True
+) -> Iterator[tuple[slice, Tensor]]:
+    """Consecutive (slice, rows on the story's device), small enough for every cluster at once.
+
+    Args:
+        story: the story.
+        rows: (rows, n_features).
+        bar: is told of each chunk that is done with.
+        name: what the bar calls the pass.
+        draws: see `chunk_size`.
+    """
+    size = chunk_size(story, draws)
+    bar = bar or Progress()
+    bar.start(name, -(-len(rows) // size))
     for start in range(0, len(rows), size):
         part = slice(start, min(start + size, len(rows)))
         yield part, to_device(rows[part], story.device)
+        bar.advance()
 
 
 @contextmanager

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from probclust.joint import CLUSTER, Joint, require_finite, trace_joint
+from probclust.joint import CLUSTER, Joint, Site, model_joint, require_finite, trace_joint
+from probclust.progress import Progress, progress_bar
 from probclust.rows import admit, chunks, evaluating
 from probclust.story import Story
 
+Show = bool | Progress | None
 
-def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int = 0) -> Tensor:
+
+def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int = 0, progress: Show = None) -> Tensor:
     """The log joint of every row and cluster: (a bound on) log p(x_n, cluster = k).
 
     Args:
@@ -23,6 +27,8 @@ def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int =
         particles: None for local latents at the guide's mean: deterministic, a score (k-DVAE's equation 8) and no
             bound. S for the average over S draws from the guide, a lower bound on log p(x_n, k).
         seed: of the draws.
+        progress: show a progress bar; None to show one on a terminal where it takes more than a second; or an object
+            that shows it. As in all functions here.
 
     Returns:
         (rows, clusters) tensor, in nats.
@@ -34,8 +40,8 @@ def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int =
     rows = admit(story, x)
     out = torch.empty(rows.shape[0], story.n_clusters, dtype=story.dtype)
     draws = 1 if particles is None else positive("particles", particles)
-    with evaluating(story, seed):
-        for part, batch in chunks(story, rows):
+    with evaluating(story, seed), progress_bar(progress, after=1.0) as bar:
+        for part, batch in chunks(story, rows, bar, "log joint", draws=particles is not None):
             total = torch.zeros((), device=batch.device)
             for _ in range(draws):
                 total = total + _table(story, batch, "mean" if particles is None else "draw")
@@ -43,17 +49,17 @@ def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int =
     return out
 
 
-def responsibilities(story: Story, x: Any) -> Tensor:
+def responsibilities(story: Story, x: Any, *, progress: Show = None) -> Tensor:
     """(rows, clusters) probabilities p(cluster | x): the softmax of the log joint at the guide's mean."""
-    return log_joint(story, x).softmax(1)
+    return log_joint(story, x, progress=progress).softmax(1)
 
 
-def predict(story: Story, x: Any) -> Tensor:
+def predict(story: Story, x: Any, *, progress: Show = None) -> Tensor:
     """(rows,) index of each row's most probable cluster, deterministic."""
-    return log_joint(story, x).argmax(1)
+    return log_joint(story, x, progress=progress).argmax(1)
 
 
-def elbo(story: Story, x: Any, particles: int = 1, seed: int = 0) -> Tensor:
+def elbo(story: Story, x: Any, particles: int = 1, seed: int = 0, *, progress: Show = None) -> Tensor:
     """(rows,) lower bound on log p(x) in nats: the mean over draws of logsumexp over clusters.
 
     Each draw of the local latents from the guide gives one unbiased estimate of the bound. Global latents are drawn
@@ -64,26 +70,27 @@ def elbo(story: Story, x: Any, particles: int = 1, seed: int = 0) -> Tensor:
         x: (rows, n_features).
         particles: draws per row.
         seed: of the draws; the caller's random state is left alone.
+        progress: as in `log_joint`.
     """
-    return _bound(story, x, particles, seed, weighted=False)
+    return _bound(story, x, particles, seed, progress, weighted=False)
 
 
-def log_likelihood(story: Story, x: Any, particles: int = 100, seed: int = 0) -> Tensor:
+def log_likelihood(story: Story, x: Any, particles: int = 100, seed: int = 0, *, progress: Show = None) -> Tensor:
     """(rows,) importance-weighted lower bound on log p(x) in nats: the log of the mean weight over draws.
 
     Tighter with more particles; exact where the story has no local latents (one particle is used then).
     Source: Burda, Grosse and Salakhutdinov, "Importance weighted autoencoders", 2016.
     """
-    return _bound(story, x, particles, seed, weighted=True)
+    return _bound(story, x, particles, seed, progress, weighted=True)
 
 
-def _bound(story: Story, x: Any, particles: int, seed: int, weighted: bool) -> Tensor:
+def _bound(story: Story, x: Any, particles: int, seed: int, progress: Show, weighted: bool) -> Tensor:
     rows, particles = admit(story, x), positive("particles", particles)
     if not draws_latents(story):
         particles = 1
     out = torch.empty(rows.shape[0], dtype=story.dtype)
-    with evaluating(story, seed):
-        for part, batch in chunks(story, rows):
+    with evaluating(story, seed), progress_bar(progress, after=1.0) as bar:
+        for part, batch in chunks(story, rows, bar, "log p(x)"):
             running = torch.full((len(batch),), -math.inf if weighted else 0.0, dtype=story.dtype)
             for draw in log_weights(story, batch, particles):
                 running = torch.logaddexp(running, draw) if weighted else running + draw
@@ -96,12 +103,30 @@ def log_weights(story: Story, batch: Tensor, particles: int) -> Iterator[Tensor]
 
     Run it within `evaluating`: it draws from torch's random state.
     """
-    for _ in range(particles):
-        yield _table(story, batch, "draw").logsumexp(1).cpu()
+    joint = trace_joint(story.model, story.complete_guide, batch)
+    only = _only_draw(joint)
+    for number in range(particles):
+        if number > 0 and only is None:
+            joint = trace_joint(story.model, story.complete_guide, batch)
+        elif (
+            number > 0 and only is not None
+        ):  # q(latent | x) is the same for every draw: the encoder need not run again
+            again = replace(only, value=only.fn.sample())
+            joint = model_joint(story.model, {**joint.guide, again.name: again}, batch)
+        yield _finite_table(story, joint).logsumexp(1).cpu()
+
+
+def _only_draw(joint: Joint) -> Site | None:
+    """The one site of the guide that draws anything, if it is a row's; None where there are others, or none."""
+    drawn = [site for name, site in joint.guide.items() if name != CLUSTER and type(site.fn).__name__ != "Delta"]
+    return drawn[0] if len(drawn) == 1 and drawn[0].local else None
 
 
 def _table(story: Story, batch: Tensor, latents: Any) -> Tensor:
-    joint = trace_joint(story.model, story.complete_guide, batch, latents=latents)
+    return _finite_table(story, trace_joint(story.model, story.complete_guide, batch, latents=latents))
+
+
+def _finite_table(story: Story, joint: Joint) -> Tensor:
     require_finite(joint.table, joint, type(story).__name__)
     return joint.table
 
