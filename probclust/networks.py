@@ -95,7 +95,7 @@ class StackedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(K, rows, n_out) from (rows, n_in) or (K, rows, n_in)."""
         for layer in self.layers[:-1]:
-            x = functional.relu(layer(x))
+            x = functional.relu_(layer(x))
         return self.layers[-1](x)
 
     def blocks(self, pairs: Tensor, grouping: Grouping) -> Tensor:
