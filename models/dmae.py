@@ -45,6 +45,7 @@ from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.fourier_features import fourier_start
 from probclust.medoids import kmedoids_start
 from probclust.networks import mlp
+from probclust.precision import in_full
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.recorded import fresh
 from probclust.rows import admit, chunks, evaluating
@@ -120,11 +121,13 @@ class DMAE(Story):
 
     def log_assignments(self, h: Tensor) -> Tensor:
         """(rows, K) log s, equations 9 and 10."""
-        return functional.log_softmax(-self.alpha * self.dissimilarity(h) + self.bias, dim=-1)
+        with in_full(h.device):
+            return functional.log_softmax(-self.alpha * self.dissimilarity(h) + self.bias, dim=-1)
 
     def soft_parameters(self, s: Tensor) -> tuple[Tensor, ...]:
         """Theta~, equation 11: each parameter of the dissimilarity, (rows, ...), from (rows, K) assignments."""
-        return tuple(torch.tensordot(s, theta, 1) for theta in self.dissimilarity.theta)
+        with in_full(s.device):
+            return tuple(torch.tensordot(s, theta, 1) for theta in self.dissimilarity.theta)
 
     def model(self, x: Tensor) -> None:
         """p(cluster | h), the clustering term, and the reconstruction."""

@@ -23,8 +23,13 @@ from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
 from probclust.engines import Engine, checked_engine
+<<<<<<< HEAD
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.objectives import Objective
+=======
+from probclust.monitor import warn_of_clusters
+from probclust.precision import checked_precision, matrix_products
+>>>>>>> wt-engine
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
@@ -83,7 +88,8 @@ def fit(
         n_init: restarts; the one with the largest bound on log p(x) is kept.
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
         learning_rate: of the SVI steps, instead of the recipe's.
-        precision: Lightning Fabric's, such as "bf16-mixed".
+        precision: of matrix products: "32-true" (None); "tf32", which counts on a GPU; or "bf16-mixed" or "16-mixed".
+            Densities and their sums are in float32 with any.
         engine: how the batches' gradients are found: "eager" runs the story through Pyro at each; "staged" records it
             once as a tensor graph and runs that; "compiled" compiles the graph too; "auto" stages long steps. All give
             the same result but for rounding, and draw the same numbers, so that a resumed fit may take another.
@@ -103,7 +109,7 @@ def fit(
     check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
     n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
-    engine = checked_engine(engine)
+    engine, matmuls = checked_engine(engine), checked_precision(precision)
     with torch.random.fork_rng([]):  # a recipe may construct networks
         steps = _steps(story, recipe, epochs, objective, learning_rate)
     if pairs is not None:
@@ -121,10 +127,15 @@ def fit(
     }
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
-    trainer = Trainer(story, steps, device=device, precision=precision, batch_size=batch_size, engine=engine)
+    trainer = Trainer(story, steps, device=device, precision=matmuls, batch_size=batch_size, engine=engine)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
+<<<<<<< HEAD
     with progress_bar(progress) as bar, _own_randomness(trainer.device):
         fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
+=======
+    with progress_bar(progress) as bar, _own_randomness(trainer.device), matrix_products(matmuls):
+        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, pairs, seed, n_init, keeper, bar)
+>>>>>>> wt-engine
         fitter.run()
     story.eval()
     position = keeper.position

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution
 
 from probclust.errors import ContractError, NonFiniteError
+from probclust.precision import in_full, is_mixed, widen
 
 CLUSTER = "cluster"
 PLATE = "data"
@@ -40,7 +41,8 @@ class Site:
     @cached_property
     def log_prob(self) -> Tensor:
         """Log probability per batch element, in nats: (rows,) or (clusters, rows) for a local site."""
-        return scale_and_mask(self.fn.log_prob(self.value), self.scale, self.mask)
+        with in_full(self.value.device):
+            return scale_and_mask(self.fn.log_prob(self.value), self.scale, self.mask)
 
 
 class Pass(Messenger):
@@ -89,6 +91,8 @@ class Pass(Messenger):
             return
         if msg["name"] in self.sites:
             raise ContractError(f"two sites are named '{msg['name']}'; give each sample statement its own name")
+        if is_mixed():
+            widen(msg["fn"])
         if msg["is_observed"]:
             if not self.uncondition or type(msg["fn"]).__name__ == "Unit":
                 return

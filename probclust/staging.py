@@ -140,6 +140,8 @@ class Staged(Eager):
             return super().gradients(x, index, y)
         if self.acts_between:
             self.start_epoch()
+        for parameter in self.parameters:  # its memory serves the next gradients
+            parameter.grad = None
         try:
             graph, outcome = self._outcome((x, index, y))
         except NotStaged as reason:

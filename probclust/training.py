@@ -32,7 +32,7 @@ class Trainer:
         story: the story to train; it is moved to the device.
         steps: of the fit; networks that they train beside the story's own are moved and kept with it.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: Lightning Fabric's.
+        precision: Lightning Fabric's, or "tf32".
         batch_size: rows per batch where the step does not say.
         engine: "auto", "eager", "staged" or "compiled".
     """
@@ -260,4 +260,8 @@ def _fabric(device: str, precision: Any) -> Fabric:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'")
-    return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=precision)
+    return Fabric(
+        accelerator=kind,
+        devices=[int(number)] if number else 1,
+        precision="32-true" if precision == "tf32" else precision,
+    )

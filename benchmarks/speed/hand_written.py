@@ -13,7 +13,7 @@ from benchmarks.step_time import HandWrittenMixtureOfVAEs, HandWrittenVaDE
 def run(setting: dict[str, Any], x: Any, gate: Gate) -> None:
     rows, arguments = torch.as_tensor(x), setting.get("arguments", {})
     module: Any = HandWrittenMixtureOfVAEs if setting["method"] == "mixture-of-vaes" else HandWrittenVaDE
-    network = module(x.shape[1], setting["clusters"], setting["latent"], **arguments)
+    network = module(x.shape[1], n_clusters=setting["clusters"], latent_dim=setting["latent"], **arguments)
     adam = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     for _ in gate.range(gate.epochs):
         for index in torch.randperm(len(rows)).split(setting["batch_size"]):

@@ -1,0 +1,67 @@
+"""Precision of a fit: that of its matrix products. Densities and their sums stay in float32, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+_NAMES: dict[Any, str] = {
+    None: "32-true",
+    32: "32-true",
+    "32": "32-true",
+    "32-true": "32-true",
+    "tf32": "tf32",
+    "bf16": "bf16-mixed",
+    "bf16-mixed": "bf16-mixed",
+    16: "16-mixed",
+    "16": "16-mixed",
+    "16-mixed": "16-mixed",
+}
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def checked_precision(precision: Any) -> str:
+    """The name of a precision, Fabric's or "tf32"; ValueError where a fit has none of that name."""
+    if not isinstance(precision, str | int | None) or precision not in _NAMES:
+        raise ValueError(
+            f"precision must be '32-true', 'tf32', 'bf16-mixed' or '16-mixed', got {precision!r}; for float64, fit "
+            "story.double()"
+        )
+    return _NAMES[precision]
+
+
+@contextmanager
+def matrix_products(precision: str) -> Iterator[None]:
+    """Let a GPU compute float32 matrix products in TF32 where `precision` is "tf32"; torch's setting is put back."""
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def is_mixed() -> bool:
+    """Whether matrix products are being computed in half precision, under `torch.autocast`."""
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
+def widen(fn: Any) -> None:
+    """Put a distribution's parameters into float32, in place, where a network gave them in half precision."""
+    for name, value in vars(fn).items():
+        if isinstance(value, Tensor) and value.dtype in _HALVES:
+            vars(fn)[name] = value.float()
+        for part in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(part, Distribution):
+                widen(part)
+
+
+def in_full(device: torch.device) -> AbstractContextManager[Any]:
+    """Computes as its inputs are, inside `torch.autocast` too."""
+    return torch.autocast(device.type, enabled=False) if is_mixed() else nullcontext()
