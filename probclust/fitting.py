@@ -23,13 +23,9 @@ from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
 from probclust.engines import Engine, checked_engine
-<<<<<<< HEAD
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.objectives import Objective
-=======
-from probclust.monitor import warn_of_clusters
 from probclust.precision import checked_precision, matrix_products
->>>>>>> wt-engine
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import SVI, Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
@@ -129,13 +125,8 @@ def fit(
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
     trainer = Trainer(story, steps, device=device, precision=matmuls, batch_size=batch_size, engine=engine)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
-<<<<<<< HEAD
-    with progress_bar(progress) as bar, _own_randomness(trainer.device):
-        fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
-=======
     with progress_bar(progress) as bar, _own_randomness(trainer.device), matrix_products(matmuls):
-        fitter = _Fit(trainer, steps, rows.to(trainer.device), known, pairs, seed, n_init, keeper, bar)
->>>>>>> wt-engine
+        fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
         fitter.run()
     story.eval()
     position = keeper.position

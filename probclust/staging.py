@@ -174,7 +174,9 @@ class Staged(Eager):
         run, (x, index, y) = self.loss.run, batch
         inputs = {name: store[key] for name, store, key in self.places}
         inputs |= {f"memory.{name}": tensor for name, tensor in run.memory.items()}
-        inputs |= {"x": x, "index": index, "run.x": run.x}
+        inputs |= {"x": x, "index": index}
+        if isinstance(run.x, Tensor):  # stored rows are read outside of graphs only
+            inputs["run.x"] = run.x
         if y is not None:
             inputs["y"] = y
         if run.y is not None:
@@ -279,7 +281,7 @@ class Staged(Eager):
         def program(tensors: list[Tensor]) -> list[Tensor | None]:
             given = dict(zip(inputs, tensors, strict=True))
             memory = {name: given[f"memory.{name}"] for name in run.memory}
-            loss.run = dataclasses.replace(run, x=given["run.x"], y=given.get("run.y"), memory=dict(memory))
+            loss.run = dataclasses.replace(run, x=given.get("run.x", run.x), y=given.get("run.y"), memory=dict(memory))
             own = {name: given[name] for name, _, _ in self.places}
             value = functional_call(self.whole, own, (given["x"], given["index"], given.get("y")))
             if loss.run.memory.keys() != memory.keys() or any(loss.run.memory[k] is not v for k, v in memory.items()):

@@ -19,6 +19,8 @@ from torch import nn
 
 import probclust as pc
 from probclust import staging
+from probclust.data.stored import StoredRows
+from probclust.data.tables import ArrayTable
 from probclust.engines import WORTH_STAGING, chosen_engine
 from probclust.recipe import Batch, Run, Train
 from probclust.registry import story_class, story_names
@@ -379,3 +381,16 @@ def test_compiled_steps_agree_with_eager_and_draw_the_same_numbers():
     compiled = trained(small("vade"), pc.SVI(), "compiled")
     assert_same(eager, compiled)
     assert compiled[2].runs.compiled
+
+
+def test_steps_on_stored_rows_are_staged_unless_they_read_other_rows():
+    stored = StoredRows(ArrayTable(X.numpy()))
+    assert_same(*both(lambda: small("gmm"), x=stored))
+
+    story = small("gmm")
+
+    def loss(batch: Batch) -> torch.Tensor:
+        return sum((p - batch.run.x[batch.index].mean()).square().sum() for p in story.parameters())
+
+    _, _, trainer = trained(story, Train(name="own", loss=loss), "staged", x=stored)
+    assert trainer.runs.gave_up
