@@ -8,8 +8,11 @@ from torch import Tensor
 
 Engine = Literal["auto", "eager", "staged", "compiled"]
 
-WORTH_STAGING = 2000
-"""Batches of a step from which "auto" stages it: tracing pays for itself well before (docs/engines.md)."""
+LARGE = 1_000_000
+"""Parameters from which a network's own work is most of a step, so that staging saves a smaller part of it."""
+
+WORTH_STAGING = {"small": 500, "large": 2000}
+"""Batches of a step from which "auto" stages it: what tracing took to pay for itself, or more (docs/engines.md)."""
 
 
 def checked_engine(engine: Any) -> Engine:
@@ -20,16 +23,19 @@ def checked_engine(engine: Any) -> Engine:
     return chosen
 
 
-def chosen_engine(engine: str, n_steps: int) -> str:
-    """The engine of a training step: "auto" stages long ones.
+def chosen_engine(engine: str, *, n_steps: int, n_parameters: int, device: str) -> str:
+    """The engine of a training step: "auto" stages long ones, on devices where that was tried.
 
     Args:
         engine: what the caller asked for.
         n_steps: batches of all the step's epochs: not those to come, so that a resumed fit goes on as it began.
+        n_parameters: numbers that the step trains.
+        device: "cpu", "cuda" or "mps".
     """
     if engine != "auto":
         return engine
-    return "staged" if n_steps >= WORTH_STAGING else "eager"
+    worth = WORTH_STAGING["large" if n_parameters >= LARGE else "small"]
+    return "staged" if n_steps >= worth and device != "mps" else "eager"
 
 
 class Eager:

@@ -75,7 +75,13 @@ class Trainer:
         return self.epochs
 
     def _engine(self) -> Eager:
-        name, engine = self.step.name, chosen_engine(self.engine, self.epochs * self.n_batches)
+        name = self.step.name
+        engine = chosen_engine(
+            self.engine,
+            n_steps=self.epochs * self.n_batches,
+            n_parameters=sum(p.numel() for group in self.optimizer.param_groups for p in group["params"]),
+            device=self.device.type,
+        )
         if engine != "eager" and (self.fabric.world_size > 1 or self.fabric.strategy.precision.precision == "16-mixed"):
             self._notice(f"step '{name}' runs eagerly: several devices and scaled losses (16-mixed) need it")
             engine = "eager"

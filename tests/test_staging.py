@@ -21,7 +21,7 @@ import probclust as pc
 from probclust import staging
 from probclust.data.stored import StoredRows
 from probclust.data.tables import ArrayTable
-from probclust.engines import WORTH_STAGING, chosen_engine
+from probclust.engines import LARGE, chosen_engine
 from probclust.recipe import Batch, Run, Train
 from probclust.registry import story_class, story_names
 from probclust.training import Trainer
@@ -345,9 +345,13 @@ def test_a_nan_is_explained_as_in_an_eager_fit():
 
 
 def test_auto_stages_long_steps_alone():
-    assert chosen_engine("auto", WORTH_STAGING) == "staged"
-    assert chosen_engine("auto", WORTH_STAGING - 1) == "eager"
-    assert chosen_engine("compiled", 1) == "compiled"
+    small, large = {"n_parameters": LARGE - 1, "device": "cpu"}, {"n_parameters": LARGE, "device": "cuda"}
+    assert chosen_engine("auto", n_steps=500, **small) == "staged"
+    assert chosen_engine("auto", n_steps=499, **small) == "eager"
+    assert chosen_engine("auto", n_steps=2000, **large) == "staged"
+    assert chosen_engine("auto", n_steps=1999, **large) == "eager"
+    assert chosen_engine("auto", n_steps=2000, n_parameters=1, device="mps") == "eager"
+    assert chosen_engine("compiled", n_steps=1, **small) == "compiled"
 
 
 def test_an_unknown_engine_is_refused():
