@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_SPARE = "_probclust_spare_gradient"
+
 Layers = Sequence[tuple[Tensor, Tensor]]
 """Weights (K, n_in, n_out) and biases (K, 1, n_out), from input to output, with a ReLU after each but the last."""
 
@@ -40,9 +42,43 @@ def perceptrons_by_block(x: Tensor, layers: Layers, expert: Tensor, ends: Tensor
     return outputs[:, :n_out] if outputs.shape[1] > n_out else outputs
 
 
+def recycle(parameter: Tensor) -> None:
+    """Drop a parameter's gradient, and let the next one be written where it stood.
+
+    For large stacked weights: the system takes long to find fresh memory for their gradients at every step. Only who
+    knows that nobody else holds the gradient may do this.
+    """
+    gradient = parameter.grad
+    large = gradient is not None and gradient.dim() == 3 and gradient.numel() >= 2**20 and gradient.is_contiguous()
+    setattr(parameter, _SPARE, gradient if large and parameter.device.type == "cpu" else None)
+    parameter.grad = None
+
+
 def takes_blocks(x: Tensor) -> bool:
     """Whether products of blocks of any length are there for a tensor like this."""
     return hasattr(functional, "grouped_mm") and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def _spare(weight: Tensor) -> Tensor | None:
+    """The memory of a dropped gradient, given once."""
+    spare = getattr(weight, _SPARE, None)
+    if spare is not None:
+        setattr(weight, _SPARE, None)
+    return spare
+
+
+def _to_weight(x: Tensor, gradient: Tensor, weight: Tensor, ends: Tensor | None) -> Tensor:
+    """(K, n_in, n_out) gradient of a weight, from the layer's inputs and the gradient of its outputs."""
+    spare = _spare(weight)
+    if ends is None:
+        return torch.bmm(x.transpose(1, 2), gradient, out=spare)
+    if spare is None or weight[0].numel() < 2**14:
+        return functional.grouped_mm(x.t(), gradient, offs=ends)
+    start = 0
+    for expert, end in enumerate(ends.tolist()):  # what `grouped_mm` does, which cannot write into given memory
+        torch.mm(x[start:end].t(), gradient[start:end], out=spare[expert])
+        start = end
+    return spare
 
 
 def _whole(tensor: Tensor, n_rows: int = 0) -> Tensor:
@@ -90,18 +126,17 @@ class _Perceptrons(torch.autograd.Function):
                 ctx.needs_input_grad[3 + 2 * number],
                 ctx.needs_input_grad[4 + 2 * number],
             )
-            to_x = to_weight = to_bias = None
+            to_x = to_bias = None
             if expert is None:
                 to_bias = gradient.sum(1, keepdim=True) if wants_bias else None
-                to_weight = torch.bmm(x.transpose(1, 2), gradient) if wants_weight else None
                 to_x = torch.bmm(gradient, weight.transpose(1, 2)) if wants_x else None
             else:
                 if wants_bias:
                     to_bias = gradient.new_zeros(len(weight), gradient.shape[1]).index_add_(0, expert, gradient)[
                         :, None
                     ]
-                to_weight = functional.grouped_mm(x.t(), gradient, offs=ends) if wants_weight else None
                 to_x = functional.grouped_mm(gradient, weight.transpose(1, 2), offs=ends) if wants_x else None
+            to_weight = _to_weight(x, gradient, weight, ends) if wants_weight else None
             found += [to_bias, to_weight]
             if number:
                 torch.ops.aten.threshold_backward.grad_input(to_x, x, 0, grad_input=to_x)

@@ -16,6 +16,7 @@ from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
+from probclust.perceptrons import recycle
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.story import Story
 
@@ -33,6 +34,7 @@ class Trainer:
 
     step: Train
     optimizer: Any
+    parameters: list[nn.Parameter]
 
     def __init__(self, story: Story, steps: Sequence[Step], *, device: str, precision: Any, batch_size: int) -> None:
         self.story, self.batch_size = story, batch_size
@@ -49,7 +51,8 @@ class Trainer:
         parameters = [p for module in step.modules or [self.story] for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(f"step '{step.name}' has no parameters to train; check the story's parameters")
-        adam = torch.optim.Adam(dict.fromkeys(parameters), lr=step.learning_rate, fused=True)
+        self.parameters = list(dict.fromkeys(parameters))
+        adam = torch.optim.Adam(self.parameters, lr=step.learning_rate, fused=True)
         self.module, self.optimizer = self.fabric.setup(self.loss, adam)
         self.n_batches = math.ceil(run.x.shape[0] / (step.batch_size or self.batch_size))
         self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
@@ -84,7 +87,8 @@ class Trainer:
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
                 rows = x[index]
-                self.optimizer.zero_grad(set_to_none=True)
+                for parameter in self.parameters:
+                    recycle(parameter)
                 loss = self.module(rows, index, None if y is None else y[index])
                 if random_state is not None and not torch.isfinite(loss):
                     self._blame_loss(epoch, number, rows, random_state)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from probclust.experts import run_experts
 from probclust.networks import StackedMLP
-from probclust.perceptrons import perceptrons, perceptrons_by_block, takes_blocks
+from probclust.perceptrons import perceptrons, perceptrons_by_block, recycle, takes_blocks
 
 EXPERT, ENDS = torch.tensor([0, 0, 2, 2, 2]), torch.tensor([2, 2, 5])
 
@@ -104,3 +105,25 @@ def test_transforms_and_mixed_precision_work_as_with_plain_layers():
         outputs = network(x)
         outputs.sum().backward()
     assert outputs.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("by_block", [False, True])
+def test_a_dropped_gradient_lends_its_memory_once_and_changes_nothing(by_block):
+    network, x = StackedMLP(16, [256, 256, 2]), torch.randn(8, 256)
+    cluster = torch.stack([torch.arange(8), 15 - torch.arange(8)])
+
+    def loss():
+        outputs = run_experts(network, x, cluster) if by_block else network(x)
+        return outputs.square().sum()
+
+    expected = torch.autograd.grad(loss(), list(network.parameters()))
+    loss().backward()
+    where = network.layers[0].weight.grad.data_ptr()
+    for uses in (1, 2):  # twice in one graph, its memory must not be written twice
+        for parameter in network.parameters():
+            recycle(parameter)
+            assert parameter.grad is None
+        sum(loss() for _ in range(uses)).backward()
+        assert uses == 2 or network.layers[0].weight.grad.data_ptr() == where
+        for parameter, gradient in zip(network.parameters(), expected, strict=True):
+            torch.testing.assert_close(parameter.grad, uses * gradient)
