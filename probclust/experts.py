@@ -7,6 +7,7 @@ block of a matrix. Perceptrons take blocks of any length; other networks take bl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -110,7 +111,7 @@ def has_run(cluster: Tensor) -> bool:
 
 def n_experts_of(network: Any) -> int:
     """K of networks side by side, as they say themselves."""
-    parts = network.modules() if isinstance(network, nn.Module) else [network]
+    parts: Iterable[Any] = network.modules() if isinstance(network, nn.Module) else [network]
     for part in parts:
         if hasattr(part, "n_experts"):
             return int(part.n_experts)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import PowerSpherical
 from probclust.experts import Grouping, run_experts
-from probclust.perceptrons import perceptrons, perceptrons_by_block
+from probclust.perceptrons import Layers, perceptrons, perceptrons_by_block
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -91,17 +91,20 @@ class StackedMLP(nn.Module):
 
     def __init__(self, n_experts: int, sizes: Sequence[int]) -> None:
         super().__init__()
+        self.n_experts = n_experts
         self.layers = nn.ModuleList(StackedLinear(n_experts, n_in, n_out) for n_in, n_out in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(K, rows, n_out) from (rows, n_in) or (K, rows, n_in)."""
-        layers = [(layer.weight, layer.bias) for layer in self.layers]
-        return perceptrons(x.expand(len(layers[0][0]), *x.shape) if x.dim() == 2 else x, layers)
+        return perceptrons(x.expand(self.n_experts, *x.shape) if x.dim() == 2 else x, self._parameters_by_layer())
 
     def blocks(self, pairs: Tensor, grouping: Grouping) -> Tensor:
         """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert."""
-        layers = [(layer.weight, layer.bias) for layer in self.layers]
-        return perceptrons_by_block(pairs, layers, grouping.expert, grouping.ends)
+        return perceptrons_by_block(pairs, self._parameters_by_layer(), grouping.expert, grouping.ends)
+
+    def _parameters_by_layer(self) -> Layers:
+        layers: list[Any] = list(self.layers)
+        return [(layer.weight, layer.bias) for layer in layers]
 
 
 def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:

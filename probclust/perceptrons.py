@@ -6,7 +6,7 @@ derivatives and the transforms of `torch.func` go layer by layer still.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def perceptrons(x: Tensor, layers: Layers) -> Tensor:
     parameters = [parameter for layer in layers for parameter in layer]
     if torch.is_autocast_enabled(x.device.type) or torch._C._are_functorch_transforms_active():
         return _by_layer(x, *parameters)
-    return _Perceptrons.apply(x, None, None, *parameters)  # type: ignore[no-any-return]
+    return _apply(x, None, None, *parameters)
 
 
 def perceptrons_by_block(x: Tensor, layers: Layers, expert: Tensor, ends: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def perceptrons_by_block(x: Tensor, layers: Layers, expert: Tensor, ends: Tensor
     """
     n_out = layers[-1][1].shape[-1]
     padded = [tensor for weight, bias in layers for tensor in (_whole(weight, weight.shape[1]), _whole(bias))]
-    outputs: Tensor = _Perceptrons.apply(_whole(x), expert, ends.to(torch.int32), *padded)
+    outputs = _apply(_whole(x), expert, ends.to(torch.int32), *padded)
     return outputs[:, :n_out] if outputs.shape[1] > n_out else outputs
 
 
@@ -142,6 +142,9 @@ class _Perceptrons(torch.autograd.Function):
                 torch.ops.aten.threshold_backward.grad_input(to_x, x, 0, grad_input=to_x)
             gradient = to_x
         return gradient, None, None, *reversed(found)
+
+
+_apply: Callable[..., Tensor] = _Perceptrons.apply
 
 
 def _twice(gradient: Tensor, expert: Tensor | None, x: Tensor, parameters: Sequence[Tensor]) -> Any:
