@@ -2,10 +2,10 @@
 
     python benchmarks/experts.py [--threads 1] [--rounds 11]
 
-An encoder and a decoder of K experts, as a mixture of VAEs has them, forward alone and forward with backward, biases and
-ReLUs included, against one plain product for each layer, (K rows, in) by (in, out), and the two products of its backward
-pass; the first layer's inputs need no gradient. The two take turns, and count processor time. The rate is the ratio of
-the medians: 1 is the speed of the plain products. Writes benchmarks/results/experts.json.
+An encoder and a decoder of K experts, as a mixture of VAEs has them, forward alone and forward with backward, biases
+and ReLUs included, against one plain product for each layer, (K rows, in) by (in, out), and the two products of its
+backward pass; the first layer's inputs need no gradient. The two take turns, and count processor time. The rate is the
+ratio of the medians: 1 is the speed of the plain products. Writes benchmarks/results/experts.json.
 """
 
 from __future__ import annotations

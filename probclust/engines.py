@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from probclust.perceptrons import recycle
+
 Engine = Literal["auto", "eager", "staged", "compiled"]
 
 LARGE = 1_000_000
@@ -61,7 +63,9 @@ class Eager:
             index: (rows,) their numbers among all rows.
             y: (rows,) known clusters, -1 where unknown, or None.
         """
-        self.optimizer.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                recycle(parameter)
         loss: Tensor = self.module(x, index, y)
         self.fabric.backward(loss)
         return loss.detach()

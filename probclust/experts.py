@@ -7,12 +7,14 @@ block of a matrix. Perceptrons take blocks of any length; other networks take bl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from probclust.perceptrons import takes_blocks
 
 _GROUPING = "_probclust_grouping"
 
@@ -55,11 +57,6 @@ class Grouping:
         return torch.empty_like(self.order).scatter_(
             0, self.order, torch.arange(len(self.order), device=self.order.device)
         )
-
-    @cached_property
-    def offsets(self) -> Tensor:
-        """`ends` as grouped products take them."""
-        return self.ends.to(torch.int32)
 
     def gather(self, x: Tensor) -> Tensor:
         """(pairs, n) inputs of the sorted pairs, from (rows, n) or from (candidates, rows, n) of their own."""
@@ -114,16 +111,11 @@ def has_run(cluster: Tensor) -> bool:
 
 def n_experts_of(network: Any) -> int:
     """K of networks side by side, as they say themselves."""
-    parts = network.modules() if isinstance(network, nn.Module) else [network]
+    parts: Iterable[Any] = network.modules() if isinstance(network, nn.Module) else [network]
     for part in parts:
         if hasattr(part, "n_experts"):
             return int(part.n_experts)
     raise TypeError(f"{type(network).__name__} does not say how many experts it has; give it an attribute n_experts")
-
-
-def takes_blocks(x: Tensor) -> bool:
-    """Whether products of blocks of any length are there for this tensor, and pay."""
-    return hasattr(functional, "grouped_mm") and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def _has_blocks(network: Any) -> bool:
@@ -139,51 +131,3 @@ def _by_block(network: Any, pairs: Tensor, grouping: Grouping) -> Tensor:
     for part in network:
         pairs = part(pairs) if isinstance(part, nn.ReLU) else _by_block(part, pairs, grouping)
     return pairs
-
-
-def block_linear(x: Tensor, weight: Tensor, bias: Tensor, grouping: Grouping, *, relu: bool = False) -> Tensor:
-    """A linear layer of each expert on its block of rows, and a ReLU after it where wanted.
-
-    Args:
-        x: (pairs, n_in), sorted by expert; float32.
-        weight: (K, n_in, n_out).
-        bias: (K, 1, n_out).
-        grouping: of the pairs.
-        relu: whether a ReLU follows.
-
-    Returns:
-        (pairs, n_out).
-    """
-    n_in, n_out = weight.shape[1:]
-    short = -n_in % 4, -n_out % 4  # grouped products want rows of whole 16 bytes
-    if any(short):
-        x = functional.pad(x, (0, short[0]))
-        weight, bias = functional.pad(weight, (0, short[1], 0, short[0])), functional.pad(bias, (0, short[1]))
-    y: Tensor = _BlockLinear.apply(x, weight, bias, grouping.expert, grouping.offsets, relu)
-    return y[:, :n_out] if short[1] else y
-
-
-class _BlockLinear(torch.autograd.Function):
-    """`block_linear` of whole 16 bytes: bias and ReLU in place, no copy of a weight."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, expert: Tensor, offsets: Tensor, relu: bool) -> Any:
-        y = functional.grouped_mm(x, weight, offs=offsets)
-        y.add_(bias.squeeze(1).index_select(0, expert))
-        if relu:
-            y.relu_()
-        ctx.relu = relu
-        ctx.save_for_backward(x, weight, expert, offsets, y if relu else None)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        x, weight, expert, offsets, y = ctx.saved_tensors
-        g = torch.ops.aten.threshold_backward(gradients[0], y, 0) if ctx.relu else gradients[0]
-        g = g.contiguous()
-        to_x = functional.grouped_mm(g, weight.transpose(1, 2), offs=offsets) if ctx.needs_input_grad[0] else None
-        to_weight = functional.grouped_mm(x.t(), g, offs=offsets) if ctx.needs_input_grad[1] else None
-        to_bias = None
-        if ctx.needs_input_grad[2]:
-            to_bias = g.new_zeros(len(weight), g.shape[1]).index_add_(0, expert, g)[:, None]
-        return to_x, to_weight, to_bias, None, None, None

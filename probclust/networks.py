@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import PowerSpherical
-from probclust.experts import Grouping, block_linear, run_experts
+from probclust.experts import Grouping, run_experts
+from probclust.perceptrons import Layers, perceptrons, perceptrons_by_block
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -75,9 +76,9 @@ class StackedLinear(nn.Module):
             x = x.expand(self.weight.shape[0], *x.shape)
         return torch.baddbmm(self.bias, x, self.weight)
 
-    def blocks(self, pairs: Tensor, grouping: Grouping, *, relu: bool = False) -> Tensor:
-        """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert; `relu` for one after it."""
-        return block_linear(pairs, self.weight, self.bias, grouping, relu=relu)
+    def blocks(self, pairs: Tensor, grouping: Grouping) -> Tensor:
+        """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert."""
+        return perceptrons_by_block(pairs, [(self.weight, self.bias)], grouping.expert, grouping.ends)
 
 
 class StackedMLP(nn.Module):
@@ -90,19 +91,20 @@ class StackedMLP(nn.Module):
 
     def __init__(self, n_experts: int, sizes: Sequence[int]) -> None:
         super().__init__()
+        self.n_experts = n_experts
         self.layers = nn.ModuleList(StackedLinear(n_experts, n_in, n_out) for n_in, n_out in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(K, rows, n_out) from (rows, n_in) or (K, rows, n_in)."""
-        for layer in self.layers[:-1]:
-            x = functional.relu_(layer(x))
-        return self.layers[-1](x)
+        return perceptrons(x.expand(self.n_experts, *x.shape) if x.dim() == 2 else x, self._parameters_by_layer())
 
     def blocks(self, pairs: Tensor, grouping: Grouping) -> Tensor:
         """(pairs, n_out) outputs, from the (pairs, n_in) inputs of pairs sorted by expert."""
-        for number, layer in enumerate(self.layers, 1):
-            pairs = layer.blocks(pairs, grouping, relu=number < len(self.layers))
-        return pairs
+        return perceptrons_by_block(pairs, self._parameters_by_layer(), grouping.expert, grouping.ends)
+
+    def _parameters_by_layer(self) -> Layers:
+        layers: list[Any] = list(self.layers)
+        return [(layer.weight, layer.bias) for layer in layers]
 
 
 def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:

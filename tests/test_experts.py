@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from probclust.architectures import MLP, Convolutional, SideBySide
-from probclust.experts import Grouping, block_linear, n_experts_of, run_experts
+from probclust.experts import Grouping, n_experts_of, run_experts
 from probclust.networks import StackedLinear, StackedMLP, of_cluster
 
 K, ROWS = 7, 9
@@ -97,22 +97,6 @@ def test_a_padded_block_repeats_its_own_rows():
 
     run_experts(Spy(), x, cluster)
     assert seen[0].squeeze(-1).tolist() == [[0, 1, 2], [3, 3, 3]]
-
-
-def test_gradients_of_blocks_are_those_of_finite_differences(monkeypatch):
-    """The grouped product knows no float64: here it is written out, to check the rest of the formula."""
-
-    def product(a, b, offs):
-        starts = [0, *offs.tolist()[:-1]]
-        if b.dim() == 3:
-            return torch.cat([a[i:j] @ b[k] for k, (i, j) in enumerate(zip(starts, offs, strict=True))])
-        return torch.stack([a[:, i:j] @ b[i:j] for i, j in zip(starts, offs, strict=True)])
-
-    monkeypatch.setattr(nn.functional, "grouped_mm", product, raising=False)
-    grouping = Grouping(torch.tensor([2, 0, 2, 2, 0]), 3)
-    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3), (3, 3, 2), (3, 1, 2))]
-    for relu in (False, True):
-        assert torch.autograd.gradcheck(lambda x, w, b, r=relu: block_linear(x, w, b, grouping, relu=r), inputs)
 
 
 def test_the_number_of_experts_comes_from_the_network():
