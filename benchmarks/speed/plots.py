@@ -65,6 +65,7 @@ def _growth(record: Mapping[str, Any]) -> Any:
         len(bases), len(AXES), figsize=(10, 2.3 * len(bases)), sharey="row", squeeze=False, layout="constrained"
     )
     for row, (story, note) in zip(axes, bases, strict=True):
+        label = title(story, note).replace(", ", "\n") + "\nCPU ms per epoch"
         for axis, size in zip(row, AXES, strict=True):
             found = series(record["cases"], story, note, size)
             if not found:
@@ -79,7 +80,10 @@ def _growth(record: Mapping[str, Any]) -> Any:
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(f"{size} (slope {slope(found['probclust']):.2f})")
             axis.grid(alpha=0.3)
-        row[0].set_ylabel(f"{title(story, note)}\nCPU ms per epoch")
+            if label:
+                axis.set_ylabel(label)
+                axis.tick_params(labelleft=True)
+                label = ""
     _legend(figure, axes.ravel())
     return figure
 

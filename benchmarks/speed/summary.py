@@ -90,7 +90,7 @@ def quality_table(record: Sequence[Mapping[str, Any]]) -> str:
         for name, states in entry["states"].items():
             last = states[-1]
             share = f"{last['cpu'] / peer['cpu']:.2f}" if peer else ""
-            rows.append([str(entry["seed"]), name, f"{last['accuracy']:.3f}", f"{last['cpu']:.0f}", share])
+            rows.append([str(entry["seed"]), name, f"{last['accuracy']:.4f}", f"{last['cpu']:.0f}", share])
     return table(["seed", "method", "ACC", "CPU seconds", "/ N2D"], rows)
 
 
@@ -106,13 +106,19 @@ def provenance(record: Mapping[str, Any]) -> str:
     machines = {(c["machine"]["processor"], c["machine"]["cores"], c["machine"]["threads"]) for c in record["cases"]}
     for processor, cores, threads in sorted(machines):
         lines.append(f"{processor}, {cores} cores, {threads} thread{'s' if threads > 1 else ''} for each contender.")
+    rounds = [len(case["contenders"]["probclust"]["cpu"]) for case in record["cases"]]
+    loads = [case["machine"]["load"] for case in record["cases"]]
+    lines.append(
+        f"{min(rounds)} to {max(rounds)} rounds that count, other programs beside them: load average {min(loads):.1f} "
+        f"to {max(loads):.1f} at the end of a case. Commits {', '.join(sorted({c['commit'] for c in record['cases']}))}."
+    )
     versions: dict[str, set[str]] = {}
     for case in record["cases"]:
         for name, facts in case["contenders"].items():
             side = "ClustPy's side" if name == "ClustPy" else "ours"
             versions.setdefault(side, set()).add(", ".join(f"{p} {v}" for p, v in facts["versions"].items()))
     lines += [f"Versions, {side}: {text}." for side, texts in sorted(versions.items()) for text in sorted(texts)]
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def page(record: Mapping[str, Any]) -> str:
