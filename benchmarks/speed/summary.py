@@ -110,7 +110,7 @@ def provenance(record: Mapping[str, Any]) -> str:
     loads = [case["machine"]["load"] for case in record["cases"]]
     lines.append(
         f"{min(rounds)} to {max(rounds)} rounds that count, other programs beside them: load average {min(loads):.1f} "
-        f"to {max(loads):.1f} at the end of a case. Commits {', '.join(sorted({c['commit'] for c in record['cases']}))}."
+        f"to {max(loads):.1f} at the ends. Commits {', '.join(sorted({c['commit'] for c in record['cases']}))}."
     )
     versions: dict[str, set[str]] = {}
     for case in record["cases"]:
