@@ -219,7 +219,6 @@ class _Fit:
         snapshot = self._snapshot()
         while position.epoch < epochs and not _over(position.history, step, position.restart):
             if time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS:
-                del snapshot  # two at a time would be the fit's peak of memory
                 snapshot = self._snapshot()
             try:
                 facts = self._epoch()
