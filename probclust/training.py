@@ -138,7 +138,7 @@ class Trainer:
                     break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
-                rows = x[index]
+                rows = x.index_select(0, index)
                 loss = engine.gradients(rows, index, None if y is None else y[index])
                 if random_state is not None:
                     if not torch.isfinite(loss):
