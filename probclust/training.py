@@ -140,7 +140,6 @@ class Trainer:
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
                 loss = engine.gradients(rows, index, None if y is None else y[index])
-                loss = engine.gradients(rows, index, None if y is None else y[index])
                 if random_state is not None:
                     if not torch.isfinite(loss):
                         self._blame_loss(epoch, number, rows, random_state)
