@@ -25,12 +25,12 @@ import probclust as pc
 from probclust.joint import Joint, programs, trace_joint
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.objectives import Amortised as AmortisedBound
-from probclust.objectives import Exact, Hard, ImportanceWeighted, Objective, objective_named
+from probclust.objectives import Exact, Hard, ImportanceWeighted, Objective, Truncated, objective_named
 
 pytestmark = pytest.mark.usefixtures("float64")
 MODEL_ENUMERATED = [case for case in CASES if case.name not in GUIDED]
-OBJECTIVES = [Exact, Hard, AmortisedBound, lambda: ImportanceWeighted(3)]
-OBJECTIVE_NAMES = ["exact", "hard", "amortised", "importance"]
+OBJECTIVES = [Exact, Hard, AmortisedBound, lambda: ImportanceWeighted(3), lambda: Truncated(2)]
+OBJECTIVE_NAMES = ["exact", "hard", "amortised", "importance", "truncated"]
 
 
 def pyros_own(story, x):
@@ -385,7 +385,7 @@ def test_known_rows_count_their_own_column(particles):
 
 
 def test_objectives_by_name():
-    for name, kind in zip(OBJECTIVE_NAMES, (Exact, Hard, AmortisedBound, ImportanceWeighted), strict=True):
+    for name, kind in zip(OBJECTIVE_NAMES, (Exact, Hard, AmortisedBound, ImportanceWeighted, Truncated), strict=True):
         assert type(objective_named(name)) is kind
     assert type(objective_named(None)) is Exact
     own = TraceEnum_ELBO()
