@@ -176,7 +176,8 @@ class DAMIC(Story):
             if again:
                 training.append(Compute(name="round" + again, run=self._start_again))
             if self.has_gate:
-                training.append(Train(name="gate" + again, loss=self._gate_loss, epochs=fit_epochs, batch_size=64))
+                gate: Any = {"loss": self._gate_loss, "epochs": fit_epochs, "batch_size": 64, "separable": True}
+                training.append(Train(name="gate" + again, **gate))
             training += [
                 Train(name="experts" + again, loss=self._experts_loss, epochs=fit_epochs, batch_size=64),
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),

@@ -153,6 +153,7 @@ class DEC(Story):
                 delta=delta,
                 learning_rate=learning_rate,
                 batch_size=256,
+                separable=True,
             ),
             Compute(name="frequencies", run=self._set_frequencies),
         ]

@@ -14,8 +14,10 @@ POOL_BYTES = 2**26
 """Size, 64 MiB, of the pools of blocks within which stored rows are shuffled; two are in memory at a time."""
 
 
-def shuffled(x: Rows, n_batches: int, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of one epoch, in an order drawn from torch's generator.
+def shuffled(
+    x: Rows, n_batches: int, share: tuple[int, int] = (0, 1), generator: torch.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of one epoch, in a random order.
 
     A tensor's rows come in any order. Stored rows are read in blocks of consecutive rows, the blocks in any order, and
     shuffled within pools of blocks; one pool is read while the last one is used.
@@ -24,26 +26,27 @@ def shuffled(x: Rows, n_batches: int, share: tuple[int, int] = (0, 1)) -> Iterat
         x: (rows, n_features).
         n_batches: parts of the epoch; their sizes differ by one row at most.
         share: (number, of how many): which of as many even parts of each batch to give.
+        generator: draws the order; None for torch's own.
 
     Yields:
         (rows,) numbers of the batch's rows, and (rows, n_features) its rows, on the device of x.
     """
     number, parts = share
     if isinstance(x, StoredRows):
-        for index, rows in _from_pools(x, n_batches):
+        for index, rows in _from_pools(x, n_batches, generator):
             yield index.tensor_split(parts)[number].to(x.device), rows.tensor_split(parts)[number]
         return
-    for index in torch.randperm(x.shape[0]).to(x.device).tensor_split(n_batches):
+    for index in torch.randperm(x.shape[0], generator=generator).to(x.device).tensor_split(n_batches):
         mine = index.tensor_split(parts)[number]
         yield mine, x[mine]
 
 
-def _from_pools(x: StoredRows, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _from_pools(x: StoredRows, n_batches: int, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
     sizes = [len(x) // n_batches + (number < len(x) % n_batches) for number in range(n_batches)]
     held: list[tuple[Tensor, Tensor]] = []
     batch = 0
-    for index, rows in _pools(x):
-        mixed, at = torch.randperm(len(index)), 0
+    for index, rows in _pools(x, generator):
+        mixed, at = torch.randperm(len(index), generator=generator), 0
         while at < len(mixed):
             lacks = sizes[batch] - sum(len(part) for part, _ in held)
             part = mixed[at : at + lacks]
@@ -55,10 +58,10 @@ def _from_pools(x: StoredRows, n_batches: int) -> Iterator[tuple[Tensor, Tensor]
         del index, rows  # before the pool after the next is read
 
 
-def _pools(x: StoredRows) -> Iterator[tuple[Tensor, Tensor]]:
+def _pools(x: StoredRows, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor]]:
     """(rows,) numbers and (rows, n_features) rows of some blocks at a time."""
     edges = torch.as_tensor(x.edges())
-    blocks = torch.stack([edges[:-1], edges[1:]], 1)[torch.randperm(len(edges) - 1)]
+    blocks = torch.stack([edges[:-1], edges[1:]], 1)[torch.randperm(len(edges) - 1, generator=generator)]
     ends = (blocks[:, 1] - blocks[:, 0]).cumsum(0) * x.shape[1] * x.dtype.itemsize
     pools = [blocks[ends // POOL_BYTES == number].tolist() for number in (ends // POOL_BYTES).unique().tolist()]
     with ThreadPoolExecutor(1, "read rows") as reader:

@@ -41,6 +41,7 @@ class Checkpoint:
         path: the file, or None.
         settings: what decides the result; a file with other settings is refused.
         resume: read the file where it exists.
+        writes: False where another process of the same fit writes it.
 
     Raises:
         ValueError: the file belongs to another fit.
@@ -49,11 +50,13 @@ class Checkpoint:
 
     interval = 5.0
 
-    def __init__(self, path: str | PathLike[str] | None, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, path: str | PathLike[str] | None, settings: dict[str, Any], *, resume: bool, writes: bool = True
+    ) -> None:
         if resume and path is None:
             raise ValueError("resume=True needs checkpoint=..., the file to continue from")
         self.path = None if path is None else Path(path)
-        self.settings, self.position = settings, Position()
+        self.settings, self.position, self.writes = settings, Position(), writes
         self.best: dict[str, Tensor] = {}
         self.tensors: dict[str, Tensor] = {}
         self.assignments: list[Tensor] = []
@@ -129,7 +132,7 @@ class Checkpoint:
         now = time.monotonic()
         self.position.seconds += now - self.started
         self.started = now
-        if self.path is None:
+        if self.path is None or not self.writes:
             return
         tensors = {f"state.{k}": v for k, v in modules.state_dict().items()}
         tensors |= {f"memory.{k}": v for k, v in memory.items()}

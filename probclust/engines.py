@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from probclust.perceptrons import recycle
+from probclust.shared_draws import current_share
 
 Engine = Literal["auto", "eager", "staged", "compiled"]
 
@@ -67,5 +68,8 @@ class Eager:
             for parameter in group["params"]:
                 recycle(parameter)
         loss: Tensor = self.module(x, index, y)
-        self.fabric.backward(loss)
+        share = current_share()
+        # the mean over the devices, which Fabric takes, is to count each row alike
+        weight = 1.0 if share is None else share.n_rows * self.fabric.world_size / share.n_total
+        self.fabric.backward(loss if weight == 1.0 else loss * weight)
         return loss.detach()

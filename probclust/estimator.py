@@ -48,6 +48,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         learning_rate: of the SVI steps; None for the recipe's.
         particles: draws per row of the bound that `score_samples` and `score` give.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        devices: how many share each batch, in a process each, see `probclust.fit`.
         engine: "auto", "eager", "staged" or "compiled": the same result at another speed, see `probclust.fit`.
         semi_supervised: take `y` for known classes. False ignores `y`, as scikit-learn's clusterers do.
         random_state: seed or `numpy.random.RandomState` of the fit and of `sample`; None for another result each time.
@@ -84,6 +85,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         learning_rate: float | None = None,
         particles: int = 100,
         device: str = "auto",
+        devices: int = 1,
         engine: Engine = "auto",
         semi_supervised: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -100,6 +102,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         self.learning_rate = learning_rate
         self.particles = particles
         self.device = device
+        self.devices = devices
         self.engine = engine
         self.semi_supervised = semi_supervised
         self.random_state = random_state
@@ -139,6 +142,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             objective=self.objective,
             seed=seed,
             device=self.device,
+            devices=self.devices,
             n_init=self.n_init,
             recipe=self.recipe,
             learning_rate=self.learning_rate,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.infer import ELBO
 from torch import Tensor
@@ -22,7 +21,9 @@ from probclust.constraints import Pairs
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
+from probclust.devices import Devices, fabric_for, processes_exist
 from probclust.engines import Engine, checked_engine
+from probclust.launching import launch
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.objectives import Objective
 from probclust.precision import checked_precision, matrix_products
@@ -33,7 +34,7 @@ from probclust.rows import Survey, admit_all
 from probclust.scoring import elbo, positive, predict
 from probclust.start_sample import leave_sample, n_start_steps, start_sample
 from probclust.story import Story
-from probclust.training import Trainer
+from probclust.training import Trainer, derived_seed
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def fit(
     objective: str | ELBO | None = None,
     seed: int = 0,
     device: str = "auto",
+    devices: int = 1,
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
     n_init: int = 1,
@@ -74,11 +76,14 @@ def fit(
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
-        batch_size: rows per batch (rows are split evenly, so that no small batch is left over).
+        batch_size: rows per batch and device (rows are split evenly, so that no small batch is left over); a step's own
+            `batch_size` is that of all devices together.
         objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance", "truncated"
             or an ELBO.
         seed: of everything random in the fit; one seed gives one result on one machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        devices: how many, on each machine; on the CPU, processes. With several, every batch is shared between them:
+            the result is one device's with a `batch_size` as many times as large, but for rounding.
         checkpoint: file to keep the state of the fit in; written every few seconds, after each step, and on Ctrl-C.
         resume: continue from `checkpoint` where that file exists; the end is the unbroken run's, bit for bit on a CPU.
         n_init: restarts; the one with the largest bound on log p(x) is kept.
@@ -99,12 +104,17 @@ def fit(
         NonFiniteError: a loss became NaN or infinite; names step, epoch and site. The story is left as it was at
             the start of that epoch, and so is the checkpoint.
     """
+    arguments = {name: value for name, value in locals().items() if name not in ("story", "x")}
     survey = admit_all(story, x)
     rows = survey.rows
     enough_rows(rows.shape[0], story.n_clusters)
     check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
     known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
-    n_init, batch_size = positive("n_init", n_init), positive("batch_size", batch_size)
+    n_init, batch_size, devices = (
+        positive("n_init", n_init),
+        positive("batch_size", batch_size),
+        positive("devices", devices),
+    )
     engine, matmuls = checked_engine(engine), checked_precision(precision)
     with torch.random.fork_rng([]):  # a recipe may construct networks
         steps = _steps(story, recipe, epochs, objective, learning_rate)
@@ -123,15 +133,27 @@ def fit(
     }
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
-    trainer = Trainer(story, steps, device=device, precision=matmuls, batch_size=batch_size, engine=engine)
-    keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume)
-    with progress_bar(progress) as bar, _own_randomness(trainer.device), matrix_products(matmuls):
+    fabric = fabric_for(device, devices, matmuls)
+    if devices > 1:
+        settings["devices"] = fabric.world_size
+        if rows.shape[0] < fabric.world_size:
+            raise ValueError(f"{fabric.world_size} devices need as many rows, got {rows.shape[0]}")
+        if not processes_exist():
+            return launch(fabric, story, rows, arguments)
+    group = Devices(fabric)
+    trainer = Trainer(story, steps, devices=group, batch_size=batch_size, engine=engine)
+    keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume, writes=group.is_first)
+    with (
+        progress_bar(progress if group.is_first else False) as bar,
+        _own_randomness(trainer.device),
+        matrix_products(matmuls),
+    ):
         fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
         fitter.run()
     story.eval()
     position = keeper.position
     history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
-    if history:
+    if history and group.is_first:
         warn_of_clusters(history[-1]["occupancy"], rows.shape[0], may_empty=story.may_empty)
         warn_of_truncation(history)
     return FitRecord(
@@ -163,7 +185,7 @@ class _Fit:
         bar: Progress,
     ) -> None:
         self.trainer, self.steps, self.seed, self.n_init = trainer, steps, seed, n_init
-        self.story, self.keeper, self.bar = trainer.story, keeper, bar
+        self.story, self.devices, self.keeper, self.bar = trainer.story, trainer.devices, keeper, bar
         self.run_state = Run(self.story, x, None if y is None else y.to(x.device), seed, pairs=pairs)
         self.n_start = n_start_steps(steps) if isinstance(x, StoredRows) else 0
         self.sample: Run | None = None
@@ -178,11 +200,11 @@ class _Fit:
                 self._step(self.steps[position.step])
                 position.step, position.epoch = position.step + 1, 0
                 if position.step == self.n_start:
-                    leave_sample(run)
+                    self.devices.once(lambda: leave_sample(run), run.memory)
                 keeper.save(self.trainer.modules, run.memory)
-            bound = float(elbo(self.story, run.x, seed=0).mean())
+            bound, labels = self.devices.once(self._outcome, run.memory)
             log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
-            keeper.offer(bound, self.story, run.memory, predict(self.story, run.x) if self.n_init > 1 else None)
+            keeper.offer(bound, self.story, run.memory, labels)
             position.restart, position.step = position.restart + 1, 0
             if position.restart < self.n_init:
                 run.memory.clear()
@@ -190,6 +212,12 @@ class _Fit:
                 self.story.redraw()
             keeper.save(self.trainer.modules, run.memory)
         self.story.load_state_dict(keeper.best_state())
+
+    def _outcome(self) -> tuple[float, Tensor | None]:
+        """The restart's bound and, where there are others, its (rows,) clusters."""
+        x = self.run_state.x
+        labels = predict(self.story, x) if self.n_init > 1 else None
+        return float(elbo(self.story, x, seed=0).mean()), labels
 
     def _run_of(self, step: int) -> Run:
         """What a step works on: all rows, or in the warm start of rows that exceed memory a sample of them."""
@@ -211,14 +239,15 @@ class _Fit:
         if isinstance(step, Compute):
             self.bar.start(step.name, None)
             torch.manual_seed(derived_seed(run.seed, position.step))
-            step.run(run)
+            compute = step.run
+            self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
             return
         epochs = self.trainer.start(step, run)
         self.keeper.restore_optimizer(self.trainer.optimizer)
         self.bar.start(step.name, epochs)
         snapshot = self._snapshot()
         while position.epoch < epochs and not _over(position.history, step, position.restart):
-            if time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS:
+            if self.devices.agree(time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS):
                 snapshot = self._snapshot()
             try:
                 facts = self._epoch()
@@ -277,11 +306,6 @@ class _Snapshot:
     n_history: int
     state: Any
     memory: dict[str, Tensor]
-
-
-def derived_seed(*numbers: int) -> int:
-    """One seed from several numbers, without a chance of two alike in practice."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _over(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bool:
@@ -345,6 +369,8 @@ def _describe_step(step: Step) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     for field in dataclasses.fields(step):
         value = getattr(step, field.name)
+        if field.name == "separable":  # it decides who computes what, not what comes of it
+            continue
         if isinstance(value, Objective):
             value = value.describe()
         elif isinstance(value, ELBO):

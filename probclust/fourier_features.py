@@ -63,7 +63,13 @@ def fourier_start(
 
     def train(name: str, loss: Callable[[Batch], Tensor], module: nn.Module) -> Train:
         return Train(
-            name=name, loss=loss, modules=[module], epochs=epochs, batch_size=batch_size, learning_rate=learning_rate
+            name=name,
+            loss=loss,
+            modules=[module],
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            separable=True,
         )
 
     return [

@@ -17,6 +17,7 @@ from torch.distributions import Distribution, Independent, TransformedDistributi
 
 from probclust.errors import ContractError, NonFiniteError
 from probclust.precision import in_full, is_mixed, widen
+from probclust.shared_draws import shared_draw
 
 CLUSTER = "cluster"
 PLATE = "data"
@@ -112,17 +113,20 @@ class Pass(Messenger):
         elif self.latents == "mean":
             msg["value"] = mean_of(fn, msg["name"])
         else:
-            return
-        msg["done"] = True
+            msg["value"] = shared_draw(fn, _is_local(msg))
+        msg["done"] = msg["value"] is not None
 
     def _pyro_post_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             return
         frames = {frame.dim: frame.size for frame in msg["cond_indep_stack"] if frame.dim is not None}
-        local = any(frame.name == PLATE for frame in msg["cond_indep_stack"])
         self.sites[msg["name"]] = Site(
-            msg["name"], msg["fn"], msg["value"], msg["is_observed"], local, frames, msg["scale"], msg["mask"]
+            msg["name"], msg["fn"], msg["value"], msg["is_observed"], _is_local(msg), frames, msg["scale"], msg["mask"]
         )
+
+
+def _is_local(msg: Any) -> bool:
+    return any(frame.name == PLATE for frame in msg["cond_indep_stack"])
 
 
 def _every_cluster(fn: Any) -> Tensor:

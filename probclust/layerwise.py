@@ -54,6 +54,7 @@ def layerwise_pretraining(
             batch_size=batch_size,
             learning_rate=learning_rate,
             modules=[down[depth], up[depth]],
+            separable=noise == 0,
         )
         for depth in range(len(down))
     ]

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +44,8 @@ class Objective(ELBO):
 
     name: str
     particles = 1
+    per_row_memory: Sequence[str] = ()
+    """Names in `run.memory` of (rows, ...) tensors of which `learn` writes the batch's rows."""
 
     def __init__(self, n_rows: int | None = None) -> None:
         super().__init__(max_plate_nesting=1)  # type: ignore[no-untyped-call]
@@ -215,6 +217,7 @@ class Truncated(Objective):
     """
 
     name = "truncated"
+    per_row_memory = (CANDIDATES,)
 
     def __init__(
         self, n_candidates: int = 5, n_explored: int = 1, refresh: float | None = None, n_rows: int | None = None

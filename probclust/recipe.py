@@ -86,6 +86,8 @@ class Train:
         patience: epochs without an improvement of the epoch's loss by `tolerance` (nats per row) after which the
             step ends; None to run all epochs.
         tolerance: see `patience`.
+        separable: whether the loss is a mean of terms that depend on one row each and on no random number. Several
+            devices then share each batch; else each computes the loss of all of it.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Train:
     modules: Sequence[nn.Module] | None = None
     patience: int | None = None
     tolerance: float = 1e-3
+    separable: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from probclust.batches import shuffled
 from probclust.constraints import pair_penalty
+from probclust.devices import Devices
 from probclust.engines import Eager, chosen_engine
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
+from probclust.shared_draws import Share, sharing
 from probclust.story import Story
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,8 @@ class Trainer:
     Args:
         story: the story to train; it is moved to the device.
         steps: of the fit; networks that they train beside the story's own are moved and kept with it.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: Lightning Fabric's, or "tf32".
-        batch_size: rows per batch where the step does not say.
+        devices: to train on.
+        batch_size: rows per batch and device where the step does not say how many a batch has.
         engine: "auto", "eager", "staged" or "compiled".
     """
 
@@ -45,16 +46,14 @@ class Trainer:
         story: Story,
         steps: Sequence[Step],
         *,
-        device: str,
-        precision: Any,
+        devices: Devices,
         batch_size: int,
         engine: str = "eager",
     ) -> None:
         self.story, self.batch_size, self.engine = story, batch_size, engine
         self.noticed: set[str] = set()
         self.staged: dict[str, Any] = {}
-        self.fabric = _fabric(device, precision)
-        self.device = self.fabric.device
+        self.devices, self.fabric, self.device = devices, devices.fabric, devices.device
         own = set(story.modules())
         trained = [module for step in steps if isinstance(step, Train) for module in step.modules or ()]
         self.modules = nn.ModuleList([story, *(m for m in dict.fromkeys(trained) if m not in own)]).to(self.device)
@@ -68,7 +67,10 @@ class Trainer:
             raise ValueError(f"step '{step.name}' has no parameters to train; check the story's parameters")
         adam = torch.optim.Adam(dict.fromkeys(parameters), lr=step.learning_rate, fused=True)
         self.module, self.optimizer = self.fabric.setup(self.loss, adam)
-        self.n_batches = math.ceil(run.x.shape[0] / (step.batch_size or self.batch_size))
+        self.is_shared = self.devices.n > 1 and self.loss.is_separable
+        n_rows = run.x.shape[0]
+        n_batches = math.ceil(n_rows / (step.batch_size or self.batch_size * self.devices.n))
+        self.n_batches = min(n_batches, n_rows // self.devices.n)  # each device has a row of each
         self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
         self.eager = Eager(self.fabric, self.module, self.optimizer)
         self.runs = self._engine()
@@ -82,7 +84,7 @@ class Trainer:
             n_parameters=sum(p.numel() for group in self.optimizer.param_groups for p in group["params"]),
             device=self.device.type,
         )
-        if engine != "eager" and (self.fabric.world_size > 1 or self.fabric.strategy.precision.precision == "16-mixed"):
+        if engine != "eager" and (self.devices.n > 1 or self.fabric.strategy.precision.precision == "16-mixed"):
             self._notice(f"step '{name}' runs eagerly: several devices and scaled losses (16-mixed) need it")
             engine = "eager"
         log.info("step '%s': engine %s", name, engine)
@@ -125,36 +127,78 @@ class Trainer:
         Raises:
             NonFiniteError: the epoch's loss is NaN or infinite.
         """
-        y = self.loss.y
+        run, y = self.run, self.loss.y
         torch.manual_seed(seed)
         self.modules.train()
         self.loss.monitor = monitor = Monitor()
-        found = self.loss.begin(epoch)
+        found = self.devices.once(lambda: self.loss.begin(epoch), run.memory)
         total, seen, ended = torch.zeros((), device=self.device), 0, False
+        indices: list[Tensor] = []
         engine = self.eager if checked else self.runs
         engine.start_epoch()
         with pyro.validation_enabled(False):
-            for number, (index, rows) in enumerate(shuffled(self.run.x, self.n_batches)):
-                if ended := self.step.before(self.run, epoch * self.n_batches + number):
+            for number, (index, rows, share) in enumerate(self._batches(seed)):
+                if ended := self._before(epoch * self.n_batches + number):
                     break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
-                loss = engine.gradients(rows, index, None if y is None else y[index])
+                with sharing(share):
+                    loss = engine.gradients(rows, index, None if y is None else y[index])
                 if random_state is not None:
-                    if not torch.isfinite(loss):
-                        self._blame_loss(epoch, number, rows, random_state)
-                    self._check_gradients(epoch, number)
+                    self._check(epoch, number, rows, loss, random_state)
                 self.optimizer.step()
-                self.step.after(Batch(rows, index, self.run))
+                self.step.after(Batch(rows, index, run))
                 total += loss * len(index)
                 seen += len(index)
+                indices.append(index)
         if not seen:
             return None
+        if self.is_shared:
+            total, seen = self._put_together(total, monitor, torch.cat(indices))
         mean = float(total) / seen
         if not math.isfinite(mean):
             raise NonFiniteError(f"step '{self.step.name}', epoch {epoch}: the loss is {mean}")
         facts = {"loss": mean, "learning_rate": self.optimizer.param_groups[0]["lr"], **monitor.summary(), **found}
         return facts | {"ended": True} if ended else facts
+
+    def _batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor, Share | None]]:
+        """Numbers and rows of this device's batches, and what part of the whole batch they are.
+
+        Several devices draw the order, and the whole batch's latents, from generators in the same state.
+        """
+        if self.devices.n > 1:
+            self.devices.agree_on_randomness()
+        if not self.is_shared:
+            for index, rows in shuffled(self.run.x, self.n_batches):
+                yield index, rows, None
+            return
+        number, n = self.devices.number, self.devices.n
+        generators = self.devices.generators()
+        torch.manual_seed(derived_seed(seed, number))
+        n_rows, n_batches = self.run.x.shape[0], self.n_batches
+        batches = shuffled(self.run.x, n_batches, share=(number, n), generator=generators["cpu"])
+        for batch, (index, rows) in enumerate(batches):
+            n_total = n_rows // n_batches + (batch < n_rows % n_batches)
+            start = number * (n_total // n) + min(number, n_total % n)
+            yield index, rows, Share(start, len(index), n_total, generators)
+
+    def _before(self, n_batches: int) -> bool:
+        if type(self.step).before is Train.before:
+            return False
+        ended: bool = self.devices.once(lambda: self.step.before(self.run, n_batches), self.run.memory)
+        return ended
+
+    def _put_together(self, total: Tensor, monitor: Monitor, index: Tensor) -> tuple[Tensor, int]:
+        """The loss summed over all rows and their number, from the devices' own; monitor and memory are completed."""
+        counts = [torch.tensor(count, device=self.device) for count in (len(index), monitor.rows)]
+        total, seen, monitored, *sums = self.devices.sums([total, *counts, *monitor.sums.values()])
+        monitor.rows, monitor.sums = int(monitored), dict(zip(monitor.sums, sums, strict=True))
+        objective = getattr(self.loss, "objective", None)
+        for name in objective.per_row_memory if isinstance(objective, Objective) else ():
+            if name in self.run.memory:
+                own = torch.zeros_like(self.run.memory[name]).index_copy_(0, index, self.run.memory[name][index])
+                [self.run.memory[name]] = self.devices.sums([own])
+        return total, int(seen)
 
     def snapshot(self) -> Any:
         """A copy of the weights and the optimizer's state, for `restore`."""
@@ -177,25 +221,31 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _blame_loss(self, epoch: int, number: int, rows: Tensor, random_state: Tensor) -> None:
-        where = f"step '{self.step.name}', epoch {epoch}, batch {number}: the loss is not finite"
+    def _check(self, epoch: int, number: int, rows: Tensor, loss: Tensor, random_state: Tensor) -> None:
+        where = f"step '{self.step.name}', epoch {epoch}, batch {number}"
+        wrong = None if torch.isfinite(loss) else self._blame_loss(rows, random_state)
+        if wrong := self.devices.first_of(wrong or self._blame_gradient()):
+            raise NonFiniteError(f"{where}: {wrong}")
+
+    def _blame_loss(self, rows: Tensor, random_state: Tensor) -> str:
         cause = "the step's own loss function gave it"
         if self.step.loss is None:
             torch.set_rng_state(random_state)
             with torch.no_grad():
                 cause = blame(trace_joint(*programs(self.story.model, self.story.guide), rows))
-        raise NonFiniteError(
-            f"{where}; {cause}. Lower the learning rate, check the data's scale, or bound scales and log-variances "
-            "from below"
+        return (
+            f"the loss is not finite; {cause}. Lower the learning rate, check the data's scale, or bound scales and "
+            "log-variances from below"
         )
 
-    def _check_gradients(self, epoch: int, number: int) -> None:
+    def _blame_gradient(self) -> str | None:
         for name, parameter in self.modules.named_parameters():
             if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
-                raise NonFiniteError(
-                    f"step '{self.step.name}', epoch {epoch}, batch {number}: the gradient of parameter '{name}' is "
-                    "not finite although the loss is; look for a square root or a logarithm at 0"
+                return (
+                    f"the gradient of parameter '{name}' is not finite although the loss is; look for a square root or "
+                    "a logarithm at 0"
                 )
+        return None
 
 
 class _Loss(nn.Module):
@@ -213,6 +263,15 @@ class _Loss(nn.Module):
                 self.objective.start(run, self.y)
             elif self.y is not None:
                 raise ValueError(f"{type(self.objective).__name__} takes no known clusters; use a probclust objective")
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether the loss is a mean of terms of one row each, so that devices may each take some rows of a batch."""
+        if type(self.step).after is not Train.after:
+            return False
+        if self.step.loss is not None:
+            return self.step.separable
+        return isinstance(self.objective, Objective) and self.run.pairs is None
 
     def begin(self, epoch: int) -> dict[str, Any]:
         """Before an epoch: what the objective has to do, and facts for the history."""
@@ -260,14 +319,6 @@ def _copy(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _fabric(device: str, precision: Any) -> Fabric:
-    kind, _, number = str(device).partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'")
-    return Fabric(
-        accelerator=kind,
-        devices=[int(number)] if number else 1,
-        precision="32-true" if precision == "tf32" else precision,
-    )
+def derived_seed(*numbers: int) -> int:
+    """One seed from several numbers, without a chance of two alike in practice."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

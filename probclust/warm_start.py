@@ -140,7 +140,13 @@ def reconstruction_pretraining(
         return functional.mse_loss(decode(encode(x)), x if view is None else view(x))
 
     step = Train(
-        name="pre-train", loss=loss, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, modules=modules
+        name="pre-train",
+        loss=loss,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        modules=modules,
+        separable=augment is None,
     )
     if not layerwise_epochs:
         return [step]

@@ -23,9 +23,8 @@ from torch import nn
 
 import probclust as pc
 from probclust import fitting
-from probclust.fitting import derived_seed
 from probclust.recipe import Batch
-from probclust.training import Trainer
+from probclust.training import Trainer, derived_seed
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
 

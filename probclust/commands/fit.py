@@ -35,6 +35,9 @@ def fit(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the SVI steps.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="Devices that share each batch, in a process each.")
+    ] = 1,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, staged or compiled.")] = "auto",
     image_shape: ImageShape = None,
     settings: Annotated[
@@ -79,6 +82,7 @@ def fit(
             objective=objective,
             seed=seed,
             device=device,
+            devices=devices,
             checkpoint=folder.checkpoint_file,
             resume=resume,
             n_init=restarts,
