@@ -47,7 +47,7 @@ docs: install
 
 # ClustPy is measured where it is installed (the extra "bench"), or in the environment of PROBCLUST_PEER_PYTHON.
 bench: install
-	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python -m benchmarks.step_time
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.papers --data digits
 

@@ -1,6 +1,6 @@
 """Rate of stacked networks against plain matrix products of the same total size, in the same process.
 
-    python benchmarks/experts.py [--threads 1] [--rounds 11]
+    python -m benchmarks.experts [--threads 1] [--rounds 11]
 
 An encoder and a decoder of K experts, as a mixture of VAEs has them, forward alone and forward with backward, biases
 and ReLUs included, against one plain product for each layer, (K rows, in) by (in, out), and the two products of its
@@ -11,9 +11,6 @@ ratio of the medians: 1 is the speed of the plain products. Writes benchmarks/re
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,8 +19,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.record import RESULTS, write
 from probclust.networks import StackedMLP
-from probclust.record import versions
 
 LATENT = 10
 SETTINGS = [  # experts, features, hidden, rows
@@ -101,17 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "experts.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "experts.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    record = {
-        "command": f"python benchmarks/experts.py --threads {arguments.threads} --rounds {arguments.rounds}",
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads},
-        "versions": versions(),
-        "results": [rate for setting in SETTINGS for rate in compare(setting, arguments.rounds)],
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    command = f"python -m benchmarks.experts --threads {arguments.threads} --rounds {arguments.rounds}"
+    results = [rate for setting in SETTINGS for rate in compare(setting, arguments.rounds)]
+    write(arguments.out, command, arguments.threads, results=results)
 
 
 if __name__ == "__main__":

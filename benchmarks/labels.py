@@ -1,7 +1,7 @@
 """What a few known labels add: accuracy on the rows without a label, with and without them, over seeds.
 
-    python benchmarks/labels.py [--data digits] [--per-class 1] [--seeds 0 1 2 3 4] [--recipes 0 1]
-    python benchmarks/labels.py --table
+    python -m benchmarks.labels [--data digits] [--per-class 1] [--seeds 0 1 2 3 4] [--recipes 0 1]
+    python -m benchmarks.labels --table
 
 For each seed the known rows are drawn at random, `per-class` of each class. Both fits of a pair, without labels and
 with them, have the same seed and are scored on the same rows, those whose label is unknown. Every fit appends one line
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-RESULTS = Path(__file__).parent / "results" / "labels.jsonl"
+from benchmarks.record import RESULTS, append, made, read
+
+FILE = RESULTS / "labels.jsonl"
 
 RECIPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("vade", {"hidden": [256, 256]}, {"pretraining": "autoencoder"}),  # the pre-training of its paper
@@ -48,7 +49,6 @@ def run(
     import torch
 
     import probclust as pc
-    from probclust.record import versions
     from probclust.registry import story_class
 
     torch.set_num_threads(1)
@@ -73,12 +73,8 @@ def run(
         "ari": pc.metrics.ari(data.y[hidden], found["story"][hidden]),
         "bound": record.bound,
         "seconds": record.seconds,
-        "versions": versions(),
+        **made(1),
     }
-
-
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def key(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -92,7 +88,7 @@ def table() -> str:
         [
             {name: r[name] for name in ("data", "story", "seed", "per_class", "labels")}
             | {"recipe": r["recipe"].get("pretraining", "default"), "acc": r["accuracy"]["story"]}
-            for r in records()
+            for r in read(FILE)
         ]
     )
     lines = [
@@ -117,8 +113,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what was run")
     arguments = parser.parse_args()
     if not arguments.table:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        done = {key(r) for r in records()}
+        done = {key(r) for r in read(FILE)}
         for number in arguments.recipes:
             story, settings, recipe = RECIPES[number]
             for seed in arguments.seeds:
@@ -128,8 +123,7 @@ def main() -> None:
                     if key(wanted) in done:
                         continue
                     record = run(arguments.data, story, settings, recipe, seed, arguments.per_class, use)
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
+                    append(FILE, record)
                     print(story, recipe, seed, use, record["accuracy"], f"{record['seconds']:.0f} s", flush=True)
     print(table())
 

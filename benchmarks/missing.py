@@ -1,7 +1,7 @@
 """Digits with a share of their entries missing at random: accuracy, and the error of imputed entries.
 
-    python benchmarks/missing.py [--story vade] [--shares 0 0.3] [--seeds 0 1 2 3 4]
-    python benchmarks/missing.py --table
+    python -m benchmarks.missing [--story vade] [--shares 0 0.3] [--seeds 0 1 2 3 4]
+    python -m benchmarks.missing --table
 
 For each seed the story is fitted with its default recipe to all entries, and to those that a mask drawn under that
 seed leaves; labels only score finished fits. (Like the rest of the default start, the way in which it fills gaps was
@@ -13,20 +13,17 @@ Every fit appends a line to benchmarks/results/missing.jsonl; one that is there 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "missing.jsonl"
+from benchmarks.record import RESULTS, append, made, read
+
+FILE = RESULTS / "missing.jsonl"
 
 
 def run(story_name: str, share: float, seed: int) -> dict[str, Any]:
     import torch
 
     import probclust as pc
-    from probclust.record import versions
     from probclust.registry import story_class
 
     torch.set_num_threads(1)
@@ -57,20 +54,15 @@ def run(story_name: str, share: float, seed: int) -> dict[str, Any]:
         "squared error": errors,
         "bound": record.bound,
         "seconds": record.seconds,
-        "versions": versions(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1},
+        **made(1),
     }
-
-
-def records() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def table() -> str:
     """Markdown: one row for each story and share, mean and standard deviation over the seeds."""
     import pandas as pd
 
-    flat = pd.json_normalize(records())
+    flat = pd.json_normalize(read(FILE))
     columns = ["accuracy", "accuracy of start", *(c for c in flat if c.startswith("squared error."))]
     lines = [["story", "missing", "seeds", *(c.replace(".", ": ") for c in columns)]]
     lines.append(["---"] * len(lines[0]))
@@ -88,14 +80,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table of what was run")
     arguments = parser.parse_args()
     if not arguments.table:
-        RESULTS.parent.mkdir(parents=True, exist_ok=True)
-        done = {(r["story"], r["share"], r["seed"]) for r in records()}
+        done = {(r["story"], r["share"], r["seed"]) for r in read(FILE)}
         for seed in arguments.seeds:
             for share in arguments.shares:
                 if (arguments.story, share, seed) not in done:
                     record = run(arguments.story, share, seed)
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
+                    append(FILE, record)
                     print(share, seed, record["accuracy"], record["squared error"], record["seconds"], flush=True)
     print(table())
 

@@ -1,6 +1,6 @@
 """Memory of a fit, and of the predictions after it, on data larger than memory.
 
-    python benchmarks/out_of_core.py [--gigabytes 5] [--kind npy|parquet] [--folder DIR]
+    python -m benchmarks.out_of_core [--gigabytes 5] [--kind npy|parquet] [--folder DIR]
 
 Writes a file of rows around ten centres, by parts, into a temporary folder that is removed afterwards; a child process
 maps it, runs a VaDE's recipe (warm start on a sample, then one epoch over all rows) and predicts every row's cluster.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -22,6 +21,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.record import RESULTS, ROOT, write
 
 N_FEATURES, N_CLUSTERS = 784, 10
 PART = 20_000
@@ -37,7 +38,7 @@ def parts(n_rows: int):
         yield centres[labels] + noise, labels
 
 
-def write(path: Path, n_rows: int) -> np.ndarray:
+def generate(path: Path, n_rows: int) -> np.ndarray:
     """Write the rows to a .npy or .parquet file, a part at a time; returns the labels."""
     labels = []
     if path.suffix == ".parquet":
@@ -94,10 +95,10 @@ def measure(folder: Path, kind: str, n_rows: int) -> dict[str, object]:
     """The facts that a child process finds on a file of that kind."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         path, labels = Path(name) / f"rows.{kind}", Path(name) / "labels.npy"
-        np.save(labels, write(path, n_rows))
+        np.save(labels, generate(path, n_rows))
         size = path.stat().st_size
-        command = [sys.executable, __file__, "--child", str(path), str(labels)]
-        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        command = [sys.executable, "-m", "benchmarks.out_of_core", "--child", str(path), str(labels)]
+        found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     facts = json.loads(found.splitlines()[-1])
     return {"kind": kind, "rows": n_rows, "features": N_FEATURES, "file_bytes": size, **facts}
 
@@ -112,14 +113,11 @@ def main() -> None:
     if options.child:
         child(*options.child)
         return
-    from probclust.record import versions
-
     facts = measure(options.folder, options.kind, int(options.gigabytes * 1e9 / (4 * N_FEATURES)))
-    path = Path(__file__).parent / "results" / "out_of_core.json"
-    record = json.loads(path.read_text()) if path.exists() else {"runs": {}}
-    record["runs"][options.kind] = facts
-    record |= {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(), "versions": versions()}
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    path = RESULTS / "out_of_core.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else {}
+    command = f"python -m benchmarks.out_of_core --gigabytes {options.gigabytes:g}"
+    write(path, command, os.cpu_count() or 1, runs=runs | {options.kind: facts})
     print(json.dumps(facts, indent=1))
     print(f"peak {facts['peak_bytes'] / 2**30:.2f} GiB for a file of {facts['file_bytes'] / 2**30:.2f} GiB")
 

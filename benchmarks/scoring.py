@@ -1,6 +1,6 @@
 """Rate of scoring rows against the forward passes of the bare network alone, in the same process.
 
-    python benchmarks/scoring.py [--rows 8000] [--rounds 5] [--threads 1]
+    python -m benchmarks.scoring [--rows 8000] [--rounds 5] [--threads 1]
 
 For VaDE and the mixture of VAEs, with the papers' layers, at MNIST size (784 features): `pc.predict` against one
 forward pass of encoder and decoder on the same chunks of rows, and `pc.log_likelihood` against the encoder once and the
@@ -13,21 +13,17 @@ benchmarks/results/scoring.json.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import probclust as pc
-from probclust.record import versions
+from benchmarks.record import RESULTS, write
 from probclust.rows import chunk_size
 
 PARTICLES = 5
@@ -96,18 +92,17 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, (story, bare) in stories.items():
         found[name] = {"chunk": chunk_size(story, draws=False), **compare(story, bare, options.rows, options.rounds)}
-    record = {
-        "rows": options.rows,
-        "threads": options.threads,
-        "particles": PARTICLES,
-        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "shares": found,
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "versions": versions(),
-    }
-    path = Path(__file__).parent / "results" / "scoring.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    command = f"--rows {options.rows} --rounds {options.rounds} --threads {options.threads}"
+    write(
+        RESULTS / "scoring.json",
+        f"python -m benchmarks.scoring {command}",
+        options.threads,
+        rows=options.rows,
+        particles=PARTICLES,
+        peak_bytes=peak_bytes,
+        shares=found,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of one training step by each engine against a hand-written torch loop of the same network, in one process.
 
-    python benchmarks/step_time.py [--threads 1] [--rounds 7] [--steps 12] [--engines eager staged compiled]
+    python -m benchmarks.step_time [--threads 1] [--rounds 7] [--steps 12] [--engines eager staged compiled]
 
 For VaDE and the mixture of VAEs, batch 256, random data: with the papers' layers at MNIST size (784 features) and at
 digits size (64 features), and with two layers of 64 units on 64 features. Rounds of the loops alternate, each round
@@ -15,10 +15,7 @@ make up for it twice, as an epoch has batches of two sizes. Writes benchmarks/re
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import probclust as pc
+from benchmarks.record import RESULTS, write
 from probclust.recipe import Run
-from probclust.record import versions
 from probclust.training import Trainer
 
 BATCH = 256
@@ -186,7 +183,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--engines", nargs="+", default=["eager", "staged"], help="compiled takes a minute longer")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step_time.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "step_time.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
@@ -197,16 +194,9 @@ def main() -> None:
         print(
             f" (limit {found['limit']}), start {found['start_seconds']}, pays after {found['pays_after']}", flush=True
         )
-    record = {
-        "command": f"python benchmarks/step_time.py --threads {arguments.threads} --rounds {arguments.rounds} "
-        f"--steps {arguments.steps} --engines {' '.join(arguments.engines)}",
-        "clock": clock.__name__,
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads},
-        "versions": versions(),
-        "results": results,
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    command = f"--threads {arguments.threads} --rounds {arguments.rounds} --steps {arguments.steps}"
+    command = f"python -m benchmarks.step_time {command} --engines {' '.join(arguments.engines)}"
+    write(arguments.out, command, arguments.threads, clock=clock.__name__, results=results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of an epoch of truncated enumeration as K grows, beside exact enumeration, in the same process.
 
-    python benchmarks/truncated.py [--rounds 7] [--steps 4] [--quick]
+    python -m benchmarks.truncated [--rounds 7] [--steps 4] [--quick]
 
 Mixtures of VAEs at batch 1,024, S = 5 candidates, random data, one thread: epochs of all settings take turns, each
 counts its processor time, and the ratios of the medians are what counts; the seconds depend on the machine. An epoch is
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -22,8 +20,8 @@ from typing import Any
 import torch
 
 import probclust as pc
+from benchmarks.record import RESULTS, write
 from probclust.recipe import Run
-from probclust.record import versions
 from probclust.training import Trainer
 
 BATCH = 1024
@@ -79,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="batches of an epoch")
     parser.add_argument("--quick", action="store_true", help="leave out the large experts and K = 1,000")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "truncated.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "truncated.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -93,14 +91,9 @@ def main() -> None:
         results.append(compare("64 units, 64 features", torch.rand(n_rows, 64), (64,), thousand, 3))
         large = {"exact, K=10": (10, "exact"), "truncated, K=10": truncated(10), "truncated, K=100": truncated(100)}
         results.append(compare("500-100 units, 784 features", torch.rand(n_rows, 784), (500, 100), large, 3))
-    record = {
-        "command": f"python benchmarks/truncated.py --rounds {rounds} --steps {arguments.steps}",
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1},
-        "versions": versions(),
-        "results": results,
-    }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+    write(
+        arguments.out, f"python -m benchmarks.truncated --rounds {rounds} --steps {arguments.steps}", 1, results=results
+    )
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from benchmarks.papers import records
 from benchmarks.papers.data import SETS
 from benchmarks.papers.methods import METHODS
 from benchmarks.papers.table import page
+from benchmarks.record import append, read
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only write and print the tables of what was run")
     arguments = parser.parse_args()
     if not arguments.table:
-        done = {records.key(record) for record in records.read()}
+        done = {records.key(record) for record in read(records.FILE)}
         wanted = [
             (data, method, seed, arguments.held_out)
             for data in arguments.data
@@ -50,9 +51,9 @@ def main() -> None:
                 except Exception as error:  # the other runs go on
                     print(*futures[future], "failed:", error, flush=True)
                     continue
-                records.append(record)
+                append(records.FILE, record)
                 print(*futures[future], f"ACC {record['accuracy']:.3f}, {record['seconds']:.0f} s", flush=True)
-    tables = page(records.read())
+    tables = page(read(records.FILE))
     records.TABLES.write_text(tables + "\n")
     print(tables)
 

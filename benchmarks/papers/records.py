@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[1] / "results" / "papers.jsonl"
-TABLES = RESULTS.with_suffix(".md")
-RUNNING = Path(__file__).parents[2] / "runs" / "papers"
+from benchmarks.record import RESULTS, ROOT, made
+
+FILE = RESULTS / "papers.jsonl"
+TABLES = FILE.with_suffix(".md")
+RUNNING = ROOT / "runs" / "papers"
 """Checkpoints of unfinished runs, from which a stopped command goes on."""
-
-
-def read() -> list[dict[str, Any]]:
-    """All records."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def key(record: dict[str, Any]) -> tuple[Any, ...]:
@@ -44,7 +36,6 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     import probclust as pc
     from benchmarks.papers.data import labels, rows
     from benchmarks.papers.methods import METHODS
-    from probclust.record import versions
 
     torch.set_num_threads(1)
     x, n_clusters = rows(data)
@@ -65,18 +56,4 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     if held_out and result.predict is not None:
         record["held_out_accuracy"] = pc.metrics.accuracy(y[rest], result.predict(x[rest]))
     record |= {"elbo": result.elbo, "held_out_bound": result.bound(x[rest]) if held_out and result.bound else None}
-    record |= {"seconds": result.seconds, "settings": result.settings, "versions": versions(), "commit": _commit()}
-    record["machine"] = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": 1}
-    return record
-
-
-def append(record: dict[str, Any]) -> None:
-    """Add a record to the file."""
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent)
-    return done.stdout.strip()
+    return record | {"seconds": result.seconds, "settings": result.settings, **made(1)}

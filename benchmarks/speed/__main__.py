@@ -17,12 +17,11 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.record import RESULTS, ROOT, commit, machine
 from benchmarks.speed.cases import cases
-from benchmarks.speed.race import ROOT
-from benchmarks.speed.records import commit, machine, measure, measure_quality
+from benchmarks.speed.records import measure, measure_quality
 from benchmarks.speed.start_up import start_up
 
-RESULTS = ROOT / "benchmarks" / "results"
 GROUPS = ("papers", "base", "rows", "features", "clusters", "latent", "quality", "start-up")
 
 

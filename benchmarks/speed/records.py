@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.record import commit, machine
 from benchmarks.speed.cases import Case
 from benchmarks.speed.quality import CONTENDERS, TARGET, states
-from benchmarks.speed.race import ROOT, Contender, race, ratio
-
-
-def machine(threads: int) -> dict[str, Any]:
-    """Where it runs, and beside what."""
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else name
-    return {"processor": name, "cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()[0]}
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
-    return done.stdout.strip()
+from benchmarks.speed.race import Contender, race, ratio
 
 
 def measure(case: Case, threads: int, rounds: int, pythons: Mapping[str, str]) -> dict[str, Any]:
