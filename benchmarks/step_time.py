@@ -29,6 +29,7 @@ from torch.nn import functional
 
 import probclust as pc
 from benchmarks.record import RESULTS, write
+from probclust.devices import Devices, fabric_for
 from probclust.recipe import Run
 from probclust.training import Trainer
 
@@ -127,7 +128,7 @@ def hand_written(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 def ours(story: pc.Story, x: Tensor, engine: str) -> Callable[[], None]:
     step = pc.SVI(epochs=10**6, learning_rate=1e-4)
-    trainer = Trainer(story, [step], device="cpu", precision=None, batch_size=BATCH, engine=engine)
+    trainer = Trainer(story, [step], devices=Devices(fabric_for("cpu")), batch_size=BATCH, engine=engine)
     trainer.start(step, Run(story, x, None, 0))
     return lambda: trainer.epoch(0, 0) and None
 

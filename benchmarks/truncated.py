@@ -21,6 +21,7 @@ import torch
 
 import probclust as pc
 from benchmarks.record import RESULTS, write
+from probclust.devices import Devices, fabric_for
 from probclust.recipe import Run
 from probclust.training import Trainer
 
@@ -34,7 +35,7 @@ class Setting:
         torch.manual_seed(0)
         story = pc.models.MixtureOfVAEs(x.shape[1], n_clusters, hidden=hidden)
         step = pc.SVI(epochs=10**6, learning_rate=1e-4, objective=objective)
-        self.trainer = Trainer(story, [step], device="cpu", precision=None, batch_size=BATCH)
+        self.trainer = Trainer(story, [step], devices=Devices(fabric_for("cpu")), batch_size=BATCH)
         run = Run(story, x, None, 0)
         run.memory["start"] = torch.randint(n_clusters, (len(x),))
         self.trainer.start(step, run)

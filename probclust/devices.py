@@ -128,7 +128,7 @@ def enter(fabric: Fabric) -> None:
     _launched = fabric
 
 
-def fabric_for(device: str, devices: int, precision: Any) -> Fabric:
+def fabric_for(device: str, devices: int = 1, precision: Any = None) -> Fabric:
     """Lightning Fabric for a fit.
 
     Args:

@@ -129,7 +129,7 @@ def test_uniform_numbers_are_shared_too_and_global_latents_are_drawn_alike() -> 
 
 
 def test_one_device_agrees_with_itself() -> None:
-    devices = Devices(fabric_for("cpu", 1, None))
+    devices = Devices(fabric_for("cpu"))
     memory: dict[str, torch.Tensor] = {}
     assert (devices.n, devices.is_first, devices.agree(3), devices.first_of(None)) == (1, True, 3, None)
     assert devices.once(lambda: memory.setdefault("a", torch.ones(1)), memory) is memory["a"]

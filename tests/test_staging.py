@@ -21,6 +21,7 @@ import probclust as pc
 from probclust import staging
 from probclust.data.stored import StoredRows
 from probclust.data.tables import ArrayTable
+from probclust.devices import Devices, fabric_for
 from probclust.engines import LARGE, chosen_engine
 from probclust.recipe import Batch, Run, Train
 from probclust.registry import story_class, story_names
@@ -33,7 +34,7 @@ X = torch.as_tensor(np.random.default_rng(0).normal(size=(22, 4)).astype(np.floa
 
 def trained(story: pc.Story, step: Train, engine: str, x: torch.Tensor = X, epochs: int = 3, run: Run | None = None):
     """The story after some epochs of two batches of 11 rows, what the epochs told, and the trainer."""
-    trainer = Trainer(story, [step], device="cpu", precision=None, batch_size=11, engine=engine)
+    trainer = Trainer(story, [step], devices=Devices(fabric_for("cpu")), batch_size=11, engine=engine)
     trainer.start(step, run or Run(story, x, None, 0))
     return story, [trainer.epoch(number, number) for number in range(epochs)], trainer
 

@@ -14,6 +14,7 @@ from stories import CASE_NAMES, CASES
 
 import probclust as pc
 from probclust.candidates import explore, narrows, refresh, start_candidates, with_known
+from probclust.devices import Devices, fabric_for
 from probclust.experts import has_run, run_experts
 from probclust.joint import CLUSTER, Joint, Pass, trace_joint
 from probclust.models import DAMIC, GMVAE, MixtureOfVAEs
@@ -292,8 +293,7 @@ def test_wrong_candidates_are_left_behind():
     trainer = Trainer(
         story,
         steps := [pc.SVI(epochs=30, learning_rate=1e-8, objective=Truncated(3, refresh=0.0))],
-        device="cpu",
-        precision=None,
+        devices=Devices(fabric_for("cpu")),
         batch_size=60,
     )
     trainer.start(steps[0], run)
