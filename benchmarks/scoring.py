@@ -56,7 +56,7 @@ def compare(story: Any, bare: Callable[..., None], n_rows: int, rounds: int) -> 
 
     @torch.no_grad()
     def network(particles: int) -> None:
-        for part in x.split(chunk_size(story, draws=particles > 1)):
+        for part in x.split(chunk_size(story)):
             bare(story, part, particles)
 
     functions: dict[str, tuple[Callable[[], Any], int]] = {
@@ -91,7 +91,7 @@ def main() -> None:
     }
     found: dict[str, Any] = {}
     for name, (story, bare) in stories.items():
-        found[name] = {"chunk": chunk_size(story, draws=False), **compare(story, bare, options.rows, options.rounds)}
+        found[name] = {"chunk": chunk_size(story), **compare(story, bare, options.rows, options.rounds)}
     peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     command = f"--rows {options.rows} --rounds {options.rounds} --threads {options.threads}"
     write(

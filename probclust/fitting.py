@@ -248,6 +248,7 @@ class _Fit:
         snapshot = self._snapshot()
         while position.epoch < epochs and not _over(position.history, step, position.restart):
             if self.devices.agree(time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS):
+                del snapshot  # its memory serves the next one
                 snapshot = self._snapshot()
             try:
                 facts = self._epoch()

@@ -17,11 +17,9 @@ from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.progress import Progress
 from probclust.story import Story
 
-CHUNK_ELEMENTS = 2**24
-"""Elements of the largest intermediate tensor of a chunk: rows * clusters * features."""
-
-CACHED_ELEMENTS = 2**22
-"""The same for scores without draws on a CPU, whose memory for such tensors is used again from chunk to chunk."""
+CHUNK_ELEMENTS = 2**22
+"""Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that the memory
+of such tensors is used again from chunk to chunk. Other devices take four times as many."""
 
 
 def admit(story: Story, x: Any) -> Rows:
@@ -62,10 +60,12 @@ class Survey:
 def admit_all(story: Story, x: Any) -> Survey:
     """`admit`, and every row's observed values checked against their distribution's support."""
     rows = admit(story, x)
-    digest, lows, highs, could_fail = hashlib.blake2b(digest_size=16), [], [], True
-    for start in range(0, len(rows), chunk_size(story)):
-        batch = rows[start : start + chunk_size(story)].cpu()
-        could_fail = could_fail and check_support(story, batch.to(story.device))
+    digest, lows, highs = hashlib.blake2b(digest_size=16), [], []
+    could_fail, size = check_support(story, rows[:8].to(story.device)), chunk_size(story)
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size].cpu()
+        if could_fail:
+            check_support(story, batch.to(story.device))
         digest.update(batch.numpy().data)
         low, high = torch.aminmax(batch, dim=0)
         lows.append(low)
@@ -75,19 +75,14 @@ def admit_all(story: Story, x: Any) -> Survey:
     return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest)
 
 
-def chunk_size(story: Story, draws: bool = True) -> int:
-    """Rows of a chunk: few enough for every cluster at once.
-
-    Args:
-        story: the story.
-        draws: whether random numbers are drawn: they follow the chunks, whose size is then the same everywhere.
-    """
-    elements = CHUNK_ELEMENTS if draws or story.device.type != "cpu" else min(CHUNK_ELEMENTS, CACHED_ELEMENTS)
+def chunk_size(story: Story) -> int:
+    """Rows of a chunk: few enough for every cluster at once."""
+    elements = CHUNK_ELEMENTS * (1 if story.device.type == "cpu" else 4)
     return max(1, elements // (story.n_clusters * max(story.n_features, 64)))
 
 
 def chunks(
-    story: Story, rows: Rows, bar: Progress | None = None, name: str = "score", *, draws: bool = True
+    story: Story, rows: Rows, bar: Progress | None = None, name: str = "score"
 ) -> Iterator[tuple[slice, Tensor]]:
     """Consecutive (slice, rows on the story's device), small enough for every cluster at once.
 
@@ -96,9 +91,8 @@ def chunks(
         rows: (rows, n_features).
         bar: is told of each chunk that is done with.
         name: what the bar calls the pass.
-        draws: see `chunk_size`.
     """
-    size = chunk_size(story, draws)
+    size = chunk_size(story)
     bar = bar or Progress()
     bar.start(name, -(-len(rows) // size))
     for start in range(0, len(rows), size):

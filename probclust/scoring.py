@@ -41,7 +41,7 @@ def log_joint(story: Story, x: Any, particles: int | None = None, *, seed: int =
     out = torch.empty(rows.shape[0], story.n_clusters, dtype=story.dtype)
     draws = 1 if particles is None else positive("particles", particles)
     with evaluating(story, seed), progress_bar(progress, after=1.0) as bar:
-        for part, batch in chunks(story, rows, bar, "log joint", draws=particles is not None):
+        for part, batch in chunks(story, rows, bar, "log joint"):
             total = torch.zeros((), device=batch.device)
             for _ in range(draws):
                 total = total + _table(story, batch, "mean" if particles is None else "draw")

@@ -307,7 +307,7 @@ def cluster_moments(codes: Tensor, labels: Tensor, n_clusters: int) -> tuple[Ten
 
 
 @torch.no_grad()
-def encode_all(encode: Callable[[Tensor], Tensor], x: Rows, chunk: int = 4096) -> Tensor:
+def encode_all(encode: Callable[[Tensor], Tensor], x: Rows, chunk: int = 1024) -> Tensor:
     """(rows, latent_dim) codes of all rows, without a gradient, some rows at a time."""
     return torch.cat([encode(part) for part in x.split(chunk)])
 

@@ -274,13 +274,14 @@ import numpy as np, torch
 import probclust as pc
 import probclust.batches, probclust.rows
 from probclust.recipe import SVI
+from probclust.warm_start import kmeans_start
 torch.set_num_threads(1)
 probclust.batches.POOL_BYTES = probclust.rows.CHUNK_ELEMENTS = 2**22
 story = pc.models.GaussianMixture(256, 3, covariance_type="diag")
 pc.fit(story, np.random.default_rng(0).normal(size=(300, 256)), epochs=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 x = np.load(sys.argv[1], mmap_mode="r")
-pc.fit(story, x, recipe=[SVI(epochs=1)], batch_size=1024)
+pc.fit(story, x, recipe=[kmeans_start(n_init=1), SVI(epochs=1)], batch_size=1024)
 pc.predict(story, x)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 GROUP_BYTES = 2**28
 """Bytes that a row group of a parquet file may have once it is decoded: one is held at a time."""
 
+PICKED = 256
+"""Single rows that are taken from a memory map before its pages are let go."""
+
 
 @runtime_checkable
 class Table(Protocol):
@@ -79,7 +82,11 @@ class MappedTable:
 
     def pick(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows by number, copied."""
-        return self._let_go(self.array[rows])
+        picked = np.empty((len(rows), self.shape[1]), self.array.dtype)
+        for start in range(0, len(rows), PICKED):  # each row brings its surroundings of the file into memory
+            part = slice(start, start + PICKED)
+            picked[part] = self._let_go(self.array[rows[part]])
+        return picked
 
     def _let_go(self, rows: NDArray[Any]) -> NDArray[Any]:
         if self.root.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):  # of "c" that would drop what was written
