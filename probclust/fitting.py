@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import time
@@ -25,14 +24,14 @@ from probclust.devices import Devices, fabric_for, processes_exist
 from probclust.engines import Engine, checked_engine
 from probclust.launching import launch
 from probclust.monitor import warn_of_clusters, warn_of_truncation
-from probclust.objectives import Objective
 from probclust.precision import checked_precision, matrix_products
 from probclust.progress import Progress, progress_bar
-from probclust.recipe import SVI, Compute, Run, Step, Train
+from probclust.recipe import Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.rows import Survey, admit_all
 from probclust.scoring import elbo, positive, predict
 from probclust.start_sample import leave_sample, n_start_steps, start_sample
+from probclust.steps import check_pairs, describe_step, steps_of
 from probclust.story import Story
 from probclust.training import Trainer, derived_seed
 
@@ -117,13 +116,13 @@ def fit(
     )
     engine, matmuls = checked_engine(engine), checked_precision(precision)
     with torch.random.fork_rng([]):  # a recipe may construct networks
-        steps = _steps(story, recipe, epochs, objective, learning_rate)
+        steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if pairs is not None:
-        _check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
+        check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
     settings = {
         "story": type(story).__qualname__,
         "arguments": story.arguments,
-        "steps": [_describe_step(step) for step in steps],
+        "steps": [describe_step(step) for step in steps],
         "batch_size": batch_size,
         "seed": seed,
         "n_init": n_init,
@@ -323,62 +322,6 @@ def _over(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bo
         else:
             since += 1
     return since >= step.patience
-
-
-def _steps(
-    story: Story,
-    recipe: Sequence[Step] | Mapping[str, Any] | None,
-    epochs: int | None,
-    objective: str | ELBO | None,
-    learning_rate: float | None,
-) -> list[Step]:
-    if recipe is None or isinstance(recipe, Mapping):
-        recipe = story.recipe(**(recipe or {}))
-    steps: list[Step] = [SVI()] if recipe is None else list(recipe)
-    names = [step.name for step in steps]
-    if len(set(names)) < len(names) or not names:
-        raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")
-    for step in steps:
-        function = step.run if isinstance(step, Compute) else step.loss
-        owner = getattr(function, "__self__", story)
-        if isinstance(owner, Story) and owner is not story:
-            raise ValueError(
-                f"step '{step.name}' belongs to another story; take the recipe of the story that is fitted"
-            )
-    changes: dict[str, Any] = {"epochs": epochs, "objective": objective, "learning_rate": learning_rate}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if epochs is not None:
-        positive("epochs", epochs)
-    svi = [isinstance(step, SVI) and not step.to_start for step in steps]
-    if changes and not any(svi):
-        raise ValueError(
-            f"{', '.join(changes)} would change the SVI steps, but this recipe has none (its steps: "
-            f"{', '.join(names)}); pass recipe={{...}} with arguments of {type(story).__name__}.recipe instead"
-        )
-    return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
-
-
-def _check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int) -> None:
-    if not isinstance(pairs, Pairs):
-        raise TypeError(f"pairs must be probclust.Pairs(must=..., cannot=...), got {type(pairs).__name__}")
-    pairs.check(n_rows, n_clusters)
-    if not any(isinstance(step, SVI) and not step.to_start for step in steps):
-        raise ValueError("SVI steps keep to pairs, and this recipe has none after its start; choose another one")
-
-
-def _describe_step(step: Step) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    for field in dataclasses.fields(step):
-        value = getattr(step, field.name)
-        if field.name == "separable":  # it decides who computes what, not what comes of it
-            continue
-        if isinstance(value, Objective):
-            value = value.describe()
-        elif isinstance(value, ELBO):
-            value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
-        if value is None or isinstance(value, bool | int | float | str):
-            facts[field.name] = value
-    return facts
 
 
 def _digest(survey: Survey, known: Tensor | None) -> str:

@@ -1,0 +1,78 @@
+"""The steps of a fit, from a story's recipe and the arguments of `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyro.infer import ELBO
+
+from probclust.constraints import Pairs
+from probclust.objectives import Objective
+from probclust.recipe import SVI, Compute, Step
+from probclust.scoring import positive
+from probclust.story import Story
+
+
+def steps_of(
+    story: Story,
+    recipe: Sequence[Step] | Mapping[str, Any] | None,
+    epochs: int | None,
+    objective: str | ELBO | None,
+    learning_rate: float | None,
+) -> list[Step]:
+    """The steps of a fit: the story's recipe or the caller's, its SVI steps as the other arguments of `fit` have them.
+
+    Raises:
+        ValueError: the steps have no names of their own, belong to another story, or lack what is to be changed.
+    """
+    if recipe is None or isinstance(recipe, Mapping):
+        recipe = story.recipe(**(recipe or {}))
+    steps: list[Step] = [SVI()] if recipe is None else list(recipe)
+    names = [step.name for step in steps]
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")
+    for step in steps:
+        function = step.run if isinstance(step, Compute) else step.loss
+        owner = getattr(function, "__self__", story)
+        if isinstance(owner, Story) and owner is not story:
+            raise ValueError(
+                f"step '{step.name}' belongs to another story; take the recipe of the story that is fitted"
+            )
+    changes: dict[str, Any] = {"epochs": epochs, "objective": objective, "learning_rate": learning_rate}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if epochs is not None:
+        positive("epochs", epochs)
+    svi = [isinstance(step, SVI) and not step.to_start for step in steps]
+    if changes and not any(svi):
+        raise ValueError(
+            f"{', '.join(changes)} would change the SVI steps, but this recipe has none (its steps: "
+            f"{', '.join(names)}); pass recipe={{...}} with arguments of {type(story).__name__}.recipe instead"
+        )
+    return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
+
+
+def check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int) -> None:
+    """Raise where `pairs` are none, name rows that are not there, or no step would keep to them."""
+    if not isinstance(pairs, Pairs):
+        raise TypeError(f"pairs must be probclust.Pairs(must=..., cannot=...), got {type(pairs).__name__}")
+    pairs.check(n_rows, n_clusters)
+    if not any(isinstance(step, SVI) and not step.to_start for step in steps):
+        raise ValueError("SVI steps keep to pairs, and this recipe has none after its start; choose another one")
+
+
+def describe_step(step: Step) -> dict[str, Any]:
+    """What a record says of a step: all plain settings that decide its result."""
+    facts: dict[str, Any] = {}
+    for field in dataclasses.fields(step):
+        value = getattr(step, field.name)
+        if field.name == "separable":  # it decides who computes what, not what comes of it
+            continue
+        if isinstance(value, Objective):
+            value = value.describe()
+        elif isinstance(value, ELBO):
+            value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
+        if value is None or isinstance(value, bool | int | float | str):
+            facts[field.name] = value
+    return facts
