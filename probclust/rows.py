@@ -18,8 +18,8 @@ from probclust.progress import Progress
 from probclust.story import Story
 
 CHUNK_ELEMENTS = 2**22
-"""Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that its memory
-is used again from chunk to chunk. Other devices take four times as many."""
+"""Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that its
+memory is used again from chunk to chunk. Other devices take four times as many."""
 
 
 def admit(story: Story, x: Any) -> Rows:
