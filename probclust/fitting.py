@@ -22,7 +22,6 @@ from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
 from probclust.devices import Devices, fabric_for, processes_exist
 from probclust.engines import Engine, checked_engine
-from probclust.launching import launch
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.precision import checked_precision, matrix_products
 from probclust.progress import Progress, progress_bar
@@ -138,6 +137,8 @@ def fit(
         if rows.shape[0] < fabric.world_size:
             raise ValueError(f"{fabric.world_size} devices need as many rows, got {rows.shape[0]}")
         if not processes_exist():
+            from probclust.launching import launch
+
             return launch(fabric, story, rows, arguments)
     group = Devices(fabric)
     trainer = Trainer(story, steps, devices=group, batch_size=batch_size, engine=engine)

@@ -55,8 +55,8 @@ def launch(fabric: Fabric, story: Story, x: Any, arguments: Mapping[str, Any]) -
         except Exception as error:
             raise RuntimeError(f"a process of the fit ended early ({error}); {ADVICE}") from error
         result = torch.load(outcome, weights_only=False)
-    for message in result["warnings"]:
-        warnings.warn(message, FitWarning, stacklevel=3)
+    for category, message in result["warnings"]:
+        warnings.warn(message, category, stacklevel=3)
     if "error" in result:
         raise result["error"]
     story.load_state_dict(result["state"])
@@ -92,6 +92,6 @@ def _fit(fabric: Fabric, inputs: Path, outcome: Path) -> None:
             result["state"] = {name: value.cpu() for name, value in story.state_dict().items()}
         except Exception as error:
             result["error"] = error
-    result["warnings"] = [str(item.message) for item in caught if issubclass(item.category, FitWarning)]
+    result["warnings"] = [(item.category, str(item.message)) for item in caught]
     if fabric.global_rank == 0:
         torch.save(result, outcome)

@@ -254,6 +254,7 @@ class _Loss(nn.Module):
     def __init__(self, step: Train, run: Run) -> None:
         super().__init__()
         self.story, self.step, self.run, self.y = run.story, step, run, None
+        self.trained = nn.ModuleList(step.modules or ())  # some may be none of the story's
         self.monitor = Monitor()
         if isinstance(step, SVI):
             self.objective = objective_named(step.objective)

@@ -52,6 +52,10 @@ FITS: dict[str, tuple[Callable[[], Story], dict[str, Any]]] = {
         story(pc.models.MixtureOfVAEs, **SMALL),
         {"recipe": [pc.SVI(epochs=3, learning_rate=1e-3)], "objective": pc.objectives.Truncated(2)},
     ),
+    "networks beside the story": (
+        story(pc.models.DAMIC, **SMALL),
+        {"recipe": START | {"pretrain_epochs": 3, "start_hidden": (8,), "start_dim": 2, "fit_epochs": 1, "epochs": 1}},
+    ),
     "renewed target": (story(pc.models.IDEC, **SMALL), {"recipe": START | {"epochs": 2, "interval": 2}}),
     "centroids in turn": (story(pc.models.DCN, **SMALL), {"recipe": START | {"epochs": 2}}),
     "pairs": (
