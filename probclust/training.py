@@ -133,7 +133,7 @@ class Trainer:
         self.loss.monitor = monitor = Monitor()
         found = self.devices.once(lambda: self.loss.begin(epoch), run.memory)
         total, seen, ended = torch.zeros((), device=self.device), 0, False
-        indices: list[Tensor] = []
+        own = torch.zeros(run.x.shape[0] if self.is_shared else 0, dtype=torch.bool, device=self.device)
         engine = self.eager if checked else self.runs
         engine.start_epoch()
         with pyro.validation_enabled(False):
@@ -150,11 +150,12 @@ class Trainer:
                 self.step.after(Batch(rows, index, run))
                 total += loss * len(index)
                 seen += len(index)
-                indices.append(index)
+                if self.is_shared:
+                    own[index] = True
         if not seen:
             return None
         if self.is_shared:
-            total, seen = self._put_together(total, monitor, torch.cat(indices))
+            total, seen = self._put_together(total, monitor, own)
         mean = float(total) / seen
         if not math.isfinite(mean):
             raise NonFiniteError(f"step '{self.step.name}', epoch {epoch}: the loss is {mean}")
@@ -188,16 +189,17 @@ class Trainer:
         ended: bool = self.devices.once(lambda: self.step.before(self.run, n_batches), self.run.memory)
         return ended
 
-    def _put_together(self, total: Tensor, monitor: Monitor, index: Tensor) -> tuple[Tensor, int]:
+    def _put_together(self, total: Tensor, monitor: Monitor, own: Tensor) -> tuple[Tensor, int]:
         """The loss summed over all rows and their number, from the devices' own; monitor and memory are completed."""
-        counts = [torch.tensor(count, device=self.device) for count in (len(index), monitor.rows)]
+        counts = [torch.tensor(count, device=self.device) for count in (int(own.sum()), monitor.rows)]
         total, seen, monitored, *sums = self.devices.sums([total, *counts, *monitor.sums.values()])
         monitor.rows, monitor.sums = int(monitored), dict(zip(monitor.sums, sums, strict=True))
         objective = getattr(self.loss, "objective", None)
         for name in objective.per_row_memory if isinstance(objective, Objective) else ():
             if name in self.run.memory:
-                own = torch.zeros_like(self.run.memory[name]).index_copy_(0, index, self.run.memory[name][index])
-                [self.run.memory[name]] = self.devices.sums([own])
+                found = self.run.memory[name]
+                mine = own.view(-1, *[1] * (found.dim() - 1))
+                [self.run.memory[name]] = self.devices.sums([torch.where(mine, found, 0)])
         return total, int(seen)
 
     def snapshot(self) -> Any:
