@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import probclust as pc
+from benchmarks.papers.records import FILE
+from benchmarks.papers.table import overview
+from benchmarks.record import read
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = {
@@ -32,3 +35,8 @@ def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_there_are_examples() -> None:
     assert {"README.md 3", "contract.md 1", "recipes.md 1", "troubleshooting.md 1"} <= set(EXAMPLES)
+
+
+def test_the_table_is_that_of_the_records() -> None:
+    """Where it is not: python -m benchmarks.papers --table, and copy the first table."""
+    assert overview(read(FILE)) in (ROOT / "README.md").read_text()

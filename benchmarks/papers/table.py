@@ -1,4 +1,4 @@
-"""The table of the records: mean and standard deviation over seeds, beside the papers' own numbers."""
+"""The tables of the records: mean and standard deviation over seeds, beside the papers' own numbers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,24 @@ def table(records: Sequence[dict[str, Any]], data: str) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def overview(records: Sequence[dict[str, Any]], sets: Sequence[str] = ("digits", "usps", "har", "mnist-10k")) -> str:
+    """The Markdown table of accuracies, a column for each data set, with the published ones in brackets."""
+    runs: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for record in records:
+        if not record["held_out"]:
+            runs[record["method"], record["data"]].append(record["accuracy"])
+    lines = [("ACC", *sets), ("---",) * (len(sets) + 1)]
+    for method in METHODS:
+        cells = [spread(runs[method, data]) if runs[method, data] else "" for data in sets]
+        published = [PUBLISHED.get((data, method), "").split(" ")[0] for data in sets]
+        papers = [f" [{paper}]" if paper else "" for paper in published]
+        if any(cells):
+            lines.append((method, *(cell + paper for cell, paper in zip(cells, papers, strict=True))))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
 def page(records: Sequence[dict[str, Any]]) -> str:
     """The tables of all data sets that have records."""
     found = {record["data"] for record in records}
-    return "\n\n".join(f"### {data}\n\n{table(records, data)}" for data in SETS if data in found)
+    tables = [f"### {data}\n\n{table(records, data)}" for data in SETS if data in found]
+    return "\n\n".join(["### All", overview(records), *tables])
