@@ -107,7 +107,7 @@ def _quality(record: Mapping[str, Any]) -> Any:
     axis.grid(alpha=0.3)
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    axis.legend(once.values(), once.keys(), frameon=False)
+    axis.legend(once.values(), once.keys(), loc="center right", frameon=False)
     return figure
 
 
