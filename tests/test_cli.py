@@ -378,12 +378,18 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 
 def test_a_fit_stopped_by_ctrl_c_resumes_to_where_the_unbroken_one_ends(run, blobs, tmp_path):
     command = [sys.executable, "-m", "probclust", "fit", "vade", "--data", str(blobs), "--clusters", "3"]
-    command += ["--set", "hidden=[8]", "--set", "latent_dim=2", "--recipe", "pretrain_epochs=1", "--epochs", "1000"]
+    command += ["--set", "hidden=[8]", "--set", "latent_dim=2", "--recipe", "pretrain_epochs=1", "--epochs", "400"]
     folder = tmp_path / "stopped"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "--out", str(folder)], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*command, "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     wait_for(folder / "checkpoint.safetensors", process)
-    time.sleep(0.2)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
