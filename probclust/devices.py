@@ -53,7 +53,7 @@ class Devices:
         Args:
             function: what to call.
             memory: the run's, of which it may replace entries.
-            modules: whose parameters and buffers it may change.
+            modules: whose parameters and buffers it may change; entries of memory may then be changed in place too.
         """
         if self.n == 1:
             return function()
@@ -64,7 +64,8 @@ class Devices:
                 told["result"] = function()
             except Exception as error:
                 told["error"] = _sendable(error)
-            told["changed"] = {name: value.cpu() for name, value in memory.items() if before.get(name) is not value}
+            changed = {k: v for k, v in memory.items() if modules is not None or before.get(k) is not v}
+            told["changed"] = {name: value.cpu() for name, value in changed.items()}
             told["gone"] = list(before.keys() - memory.keys())
             told["state"] = None if modules is None else {k: v.cpu() for k, v in modules.state_dict().items()}
         told = self.fabric.broadcast(told)

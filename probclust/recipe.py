@@ -63,8 +63,9 @@ class Compute:
 
     Args:
         name: shown in progress, records and errors.
-        run: changes the story and `run.memory`; draws random numbers from torch's generator, seeded for this step,
-            or from `run.seed`.
+        run: changes the story's parameters and buffers, and `run.memory`: all that checkpoints keep, and that the
+            first of several devices, where it runs, tells the others. It draws random numbers from torch's generator,
+            seeded for this step, or from `run.seed`.
     """
 
     name: str

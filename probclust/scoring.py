@@ -105,12 +105,11 @@ def log_weights(story: Story, batch: Tensor, particles: int) -> Iterator[Tensor]
     """
     joint = trace_joint(story.model, story.complete_guide, batch)
     only = _only_draw(joint)
-    for number in range(particles):
-        if number > 0 and only is None:
+    yield _finite_table(story, joint).logsumexp(1).cpu()
+    for _ in range(particles - 1):
+        if only is None:
             joint = trace_joint(story.model, story.complete_guide, batch)
-        elif (
-            number > 0 and only is not None
-        ):  # q(latent | x) is the same for every draw: the encoder need not run again
+        else:  # q(latent | x) is the same for every draw: the encoder need not run again
             again = replace(only, value=only.fn.sample())
             joint = model_joint(story.model, {**joint.guide, again.name: again}, batch)
         yield _finite_table(story, joint).logsumexp(1).cpu()

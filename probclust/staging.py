@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import linecache
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import lightning_fabric
-import pyro
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -33,6 +28,7 @@ from probclust.graph_rules import simplify
 from probclust.monitor import Monitor
 from probclust.program_state import Attributes, RandomState, Tensors, agree
 from probclust.recipe import Train
+from probclust.untraceable import first_line, why
 
 MOST_TRACES = 8
 """Traces that a change of plain attributes may cost before a step goes on eagerly."""
@@ -205,7 +201,7 @@ class Staged(Eager):
             try:
                 outcome = graph.outcome(inputs)
             except Exception as error:
-                raise NotStaged(f"the graph of {self._what()} fails ({_first_line(error)})") from error
+                raise NotStaged(f"the graph of {self._what()} fails ({first_line(error)})") from error
             self._compare(outcome, expected, moved)
             graph.to_copy = self._to_copy(outcome, inputs)
         except BaseException:
@@ -297,7 +293,7 @@ class Staged(Eager):
         except NotStaged:
             raise
         except Exception as error:
-            raise NotStaged(_why(error)) from error
+            raise NotStaged(why(error)) from error
         finally:
             loss.run, loss.monitor = run, monitor
         simplify(traced)
@@ -317,7 +313,7 @@ class Staged(Eager):
                 self.compiled = False
                 self.notice(
                     f"step '{self.loss.step.name}' runs staged, not compiled: torch.compile failed "
-                    f"({_first_line(error)}); it needs a C++ compiler"
+                    f"({first_line(error)}); it needs a C++ compiler"
                 )
         return graph_function(traced)
 
@@ -367,31 +363,3 @@ def _places(module: nn.Module) -> list[tuple[str, dict[str, Any], str]]:
         owner = module.get_submodule(path)
         places.append((name, owner._parameters if key in owner._parameters else owner._buffers, key))
     return places
-
-
-def _why(error: Exception) -> str:
-    """What kept a story from being traced, and the line of it that did."""
-    reason = _first_line(error)
-    kind = type(error).__name__
-    if "DataDependent" in kind or "DynamicOutputShape" in kind or "tracing tensor" in str(error):
-        reason = "its course, or a shape, depends on values"
-    elif "numpy" in str(error) or "tolist" in str(error):
-        reason = "it takes values out of tensors"
-    frames = traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if not frame.filename.startswith(_LIBRARIES)]
-    for frame in reversed(outside):
-        line = linecache.getline(frame.filename, frame.lineno or 0).strip()
-        return f"{reason}, at {frame.filename}:{frame.lineno}: {line}"
-    return reason
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
-_PACKAGE = Path(__file__).parent
-_LIBRARIES = (
-    *(str(Path(inspect.getfile(package)).parent) for package in (torch, pyro, lightning_fabric)),
-    *(str(path) for path in _PACKAGE.iterdir() if path.name != "models"),
-)
-"""Where lines of code are not the story's: the packages that run it, and this one without its stories."""

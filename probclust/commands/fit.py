@@ -31,7 +31,8 @@ def fit(
     ] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch.")] = 256,
     objective: Annotated[
-        str | None, typer.Option("--objective", help="exact, hard, amortised or importance, instead of the recipe's.")
+        str | None,
+        typer.Option("--objective", help="exact, hard, amortised, importance or truncated, instead of the recipe's."),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the SVI steps.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
