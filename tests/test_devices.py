@@ -49,6 +49,9 @@ def test_two_processes_come_to_what_one_does_with_twice_the_batch(
     for number in (0, 1):
         other = torch.load(two_processes / f"{name} {number}.pt", weights_only=False)
         assert len(other["history"]) == len(record.history)
+        assert other["memory"].keys() == record.memory.keys()
+        if "mark" in record.memory:
+            assert other["memory"]["mark"].tolist() == [2, 2, 2]
         for key, value in fitted.state_dict().items():
             torch.testing.assert_close(other["state"][key], value, rtol=1e-4, atol=1e-5)
         for mine, theirs in zip(record.history, other["history"], strict=True):

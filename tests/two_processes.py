@@ -36,6 +36,16 @@ def story(kind: type[Story], **arguments: Any) -> Callable[[], Story]:
     return make
 
 
+def leave(run: Any) -> None:
+    """Put an entry into the memory."""
+    run.memory["mark"] = torch.ones(3)
+
+
+def double(run: Any) -> None:
+    """Change it in place."""
+    run.memory["mark"].mul_(2)
+
+
 SMALL = {"hidden": (8,), "latent_dim": 2}
 FITS: dict[str, tuple[Callable[[], Story], dict[str, Any]]] = {
     "plain": (story(pc.models.GaussianMixture), {"epochs": 2, "n_init": 2}),
@@ -61,6 +71,10 @@ FITS: dict[str, tuple[Callable[[], Story], dict[str, Any]]] = {
     "pairs": (
         story(pc.models.GaussianMixture),
         {"epochs": 2, "pairs": pc.Pairs(must=[[0, 1], [2, 3]], cannot=[[4, 5]])},
+    ),
+    "memory in place": (
+        story(pc.models.GaussianMixture),
+        {"recipe": [pc.Compute(name="leave", run=leave), pc.Compute(name="double", run=double), pc.SVI(epochs=1)]},
     ),
     "stored rows": (story(pc.models.GaussianMixture), {"recipe": [pc.SVI(epochs=2)]}),
 }
@@ -100,7 +114,12 @@ def main(folder: Path) -> None:
         fitted, record = run(name, own, devices=2, batch_size=20)
         number = torch.distributed.get_rank()
         torch.save(
-            {"state": fitted.state_dict(), "history": record.history, "bounds": record.bounds},
+            {
+                "state": fitted.state_dict(),
+                "history": record.history,
+                "bounds": record.bounds,
+                "memory": record.memory,
+            },
             folder / f"{name} {number}.pt",
         )
 
