@@ -48,7 +48,8 @@ from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, 
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import positive, predict
 from probclust.story import Story
-from probclust.warm_start import MEMBERS, SIZES, own_rows, pretrained_start
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import MEMBERS, SIZES, chosen_pretraining, own_rows, pretrained_start
 
 
 class DAMIC(Story):
@@ -130,7 +131,7 @@ class DAMIC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 10,
         epochs: int = 5,
@@ -138,6 +139,7 @@ class DAMIC(Story):
         start_dim: int = 10,
         layerwise_epochs: int = 0,
         rounds: int = 1,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
@@ -152,6 +154,7 @@ class DAMIC(Story):
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
                 start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself.
+                None for "embedding" where `image_shape` is given, else "neighbours".
             pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
@@ -161,7 +164,9 @@ class DAMIC(Story):
                 with pretraining="autoencoder" only; 0 for none.
             rounds: supervised starts and joint trainings; from the second on, fresh gate and experts start from the
                 clusters that the last round ended with. The paper has one.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
         networks = single.encoder, single.decoder, [single]
         objective = "exact" if self.has_gate else "hard"
@@ -183,9 +188,15 @@ class DAMIC(Story):
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
         if pretraining == "embedding":  # which needs no codes
-            start: list[Step] = [embedding_start()]
+            start: list[Step] = [embedding_start(image_shape=image_shape)]
         else:
-            start = pretrained_start(pretraining, *networks, pretrain_epochs, layerwise_epochs=layerwise_epochs)
+            start = pretrained_start(
+                pretraining,
+                *networks,
+                pretrain_epochs,
+                image_shape=image_shape,
+                layerwise_epochs=layerwise_epochs,
+            )
         return [
             Compute(name="weights", run=draw_weights),
             *start,

@@ -48,7 +48,8 @@ from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import cluster_moments, encode_all, pretrained_start, rescale_codes
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import chosen_pretraining, cluster_moments, encode_all, pretrained_start, rescale_codes
 
 
 class DCN(Story):
@@ -121,10 +122,11 @@ class DCN(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int | None = None,
         epochs: int = 10,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Pre-train, start the centroids by k-means on the codes, fit to that start, then train in turn.
 
@@ -134,12 +136,15 @@ class DCN(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's,
-                with k-means on the codes; or "none" for k-means on x.
+                with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
+                given, else "neighbours".
             pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours
                 or an embedding, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         if fit_epochs is None:
             fit_epochs = 5 if pretraining in ("neighbours", "embedding") else 0
         networks = [self.encoder, self.decoder, self.likelihood]
@@ -154,7 +159,14 @@ class DCN(Story):
         )
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
-            *pretrained_start(pretraining, self.encoder, self.decode, [self.encoder, self.decoder], pretrain_epochs),
+            *pretrained_start(
+                pretraining,
+                self.encoder,
+                self.decode,
+                [self.encoder, self.decoder],
+                pretrain_epochs,
+                image_shape=image_shape,
+            ),
             Compute(name="centroids", run=self._set_centroids),
             *([fit] if fit_epochs else []),
             InTurn(epochs=epochs, learning_rate=5e-4, batch_size=64, modules=networks, objective="hard"),

@@ -35,7 +35,8 @@ from probclust.networks import mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
-from probclust.warm_start import encode_all, pretrained_start, rescale_codes
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import chosen_pretraining, encode_all, pretrained_start, rescale_codes
 
 
 class DEC(Story):
@@ -95,7 +96,7 @@ class DEC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder"] | None = None,
         pretrain_epochs: int = 15,
         fit_epochs: int = 3,
         epochs: int = 100,
@@ -104,6 +105,7 @@ class DEC(Story):
         learning_rate: float = 1e-3,
         layerwise_epochs: int = 0,
         noise: float = 0.2,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Pre-train, start the centres by k-means on the codes, fit to that start, then train towards the target.
 
@@ -114,7 +116,7 @@ class DEC(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
-                or "autoencoder".
+                or "autoencoder". None for "embedding" where `image_shape` is given, else "neighbours".
             pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
@@ -124,13 +126,15 @@ class DEC(Story):
             layerwise_epochs: epochs for each layer of the autoencoder on its own, before it is trained whole, with
                 pretraining="autoencoder" only; 0 for none.
             noise: share of a layer's inputs dropped in those epochs.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
         start = pretrained_start(
-            pretraining,
+            chosen_pretraining(self, pretraining, image_shape),
             self.encoder,
             self.decoder,
             [self.encoder, self.decoder],
             pretrain_epochs,
+            image_shape=image_shape,
             batch_size=None,
             layerwise_epochs=layerwise_epochs,
             noise=noise,

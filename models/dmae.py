@@ -51,7 +51,15 @@ from probclust.recorded import fresh
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import Augment, cluster_moments, encode_all, pretrained_start, rescale_codes
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import (
+    Augment,
+    chosen_pretraining,
+    cluster_moments,
+    encode_all,
+    pretrained_start,
+    rescale_codes,
+)
 
 
 class DMAE(Story):
@@ -171,6 +179,7 @@ class DMAE(Story):
         learning_rate: float = 1e-5,
         augment: Augment | None = None,
         gamma: float = 10.0,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Pre-train, start theta from clusters of the codes, then train all by equation 13.
 
@@ -182,7 +191,8 @@ class DMAE(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
                 start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
                 it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
-                None for "neighbours", and for "none" where there are no networks.
+                None for "none" where there are no networks; else for "embedding" where `image_shape` is given and no
+                `augment`; else for "neighbours".
             pretrain_epochs: of either; None for 15 with neighbours, 50 of an autoencoder (the paper has 500 of SGD),
                 100 of each network with Fourier features.
             epochs: of the training; the paper has 300, and 30 on digits.
@@ -190,8 +200,13 @@ class DMAE(Story):
             augment: changes the rows at every step of pre-training; for images, the paper's is
                 `probclust.augmentation.RotateAndShift`.
             gamma: of the kernel whose Fourier features are learned.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = pretraining or ("neighbours" if self.deep else "none")
+        if pretraining is None and not self.deep:
+            pretraining = "none"
+        elif pretraining is None and augment is not None:  # an embedding is of fixed rows
+            pretraining = "neighbours"
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         if not self.deep and pretraining != "none":
             raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={pretraining!r}")
         start: list[Step]
@@ -204,7 +219,7 @@ class DMAE(Story):
             )  # fmt: skip
         else:
             networks = self.encode, self.decoder, [self.encoder, self.decoder]
-            start = pretrained_start(pretraining, *networks, pretrain_epochs, augment)
+            start = pretrained_start(pretraining, *networks, pretrain_epochs, augment, image_shape)
             if pretraining in ("autoencoder", "none") and self.dissimilarity.start_by == "k-medoids":
                 codes = self.encode if pretraining == "autoencoder" else None
                 start[-1] = kmedoids_start(self.dissimilarity.between, encode=codes)

@@ -50,7 +50,15 @@ from probclust.networks import GaussianEncoder, StackedMLP, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import cluster_moments, encode_all, inverse_softplus, pretrained_start, rescale_codes
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import (
+    chosen_pretraining,
+    cluster_moments,
+    encode_all,
+    inverse_softplus,
+    pretrained_start,
+    rescale_codes,
+)
 
 
 class GMVAE(Story):
@@ -116,11 +124,12 @@ class GMVAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int | None = None,
         minimum_information: float = 0.0,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI: VaDE's recipe.
 
@@ -128,13 +137,16 @@ class GMVAE(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for one that
-                only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone.
+                only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone. None for "embedding"
+                where `image_shape` is given, else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
             minimum_information: nats per row below which the divergence of p(cluster | z, w) from the weights costs
                 nothing, see `MinimumInformation`; 0 for none.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         objective = MinimumInformation(minimum_information) if minimum_information else "exact"
         weights = Compute(name="weights", run=lambda run: run.story.redraw())
         if pretraining == "none":
@@ -150,7 +162,9 @@ class GMVAE(Story):
         )
         return [
             weights,
-            *pretrained_start(pretraining, self.encoder.mean, self.decode, modules, pretrain_epochs),
+            *pretrained_start(
+                pretraining, self.encoder.mean, self.decode, modules, pretrain_epochs, image_shape=image_shape
+            ),
             Compute(name="prior", run=self._set_prior),
             fit,
             SVI(epochs=epochs or 5, learning_rate=2e-4, batch_size=64, objective=objective),

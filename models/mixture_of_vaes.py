@@ -42,7 +42,8 @@ from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
-from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
+from probclust.tangent_distance import ImageShape
+from probclust.warm_start import chosen_pretraining, directions, kmeans_start, neighbour_pretraining, own_rows
 from probclust.weights import WeightsOption, start_weights, weights_named
 
 
@@ -129,22 +130,27 @@ class MixtureOfVAEs(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "vade"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "vade"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Cluster the codes of a pre-trained network, fit each expert to its cluster, then SVI.
 
-        Unlike the paper, the default clusters the codes of an autoencoder pre-trained with neighbours.
+        Unlike the paper, the default clusters the codes of an autoencoder pre-trained with neighbours, and images by a
+        neighbour embedding.
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; or "vade" for the paper's
-                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe.
+                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None for
+                "embedding" where `image_shape` is given and no cluster may be empty, else "neighbours".
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
             fit_epochs: epochs of each expert on its own cluster.
             epochs: epochs of SVI.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         if pretraining not in ("neighbours", "embedding", "vade"):
             raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'vade', got {pretraining!r}")
         sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
@@ -173,11 +179,16 @@ class MixtureOfVAEs(Story):
         if pretraining == "neighbours":
             epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
             start = neighbour_pretraining(
-                encode, autoencoder.decoder, [autoencoder], epochs=epochs_before, view=partial(view, self.likelihood)
+                encode,
+                autoencoder.decoder,
+                [autoencoder],
+                epochs=epochs_before,
+                view=partial(view, self.likelihood),
+                image_shape=image_shape,
             )
             start.append(self.weights.starting_clusters(directions(encode)))
         elif pretraining == "embedding":
-            start = [embedding_start(view=partial(view, self.likelihood))]
+            start = [embedding_start(view=partial(view, self.likelihood), image_shape=image_shape)]
         if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
             start.append(Compute(name="mixture weights", run=self._start_weights))
         return [

@@ -39,7 +39,9 @@ from probclust.priors import Prior, on_sphere, prior_named
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.starting_labels import complete_rows
 from probclust.story import Story
+from probclust.tangent_distance import ImageShape
 from probclust.warm_start import (
+    chosen_pretraining,
     cluster_moments,
     directions,
     encode_all,
@@ -127,23 +129,28 @@ class VaDE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder"] = "neighbours",
+        pretraining: Literal["neighbours", "embedding", "autoencoder"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
+        image_shape: ImageShape | None = None,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI.
 
-        Unlike the paper, the default pre-trains with neighbours and starts from k-means on the codes' directions.
+        Unlike the paper, the default pre-trains with neighbours and starts from k-means on the codes' directions; for
+        images, it starts from clusters of a neighbour embedding.
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
-                or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by
-                layer) and a Gaussian mixture on its codes.
+                or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by layer) and a Gaussian
+                mixture on its codes. None for "embedding" where `image_shape` is given and no cluster may be empty,
+                else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
+            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
+        pretraining = chosen_pretraining(self, pretraining, image_shape)
         if pretraining not in ("neighbours", "embedding", "autoencoder"):
             raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'autoencoder', got {pretraining!r}")
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
@@ -153,10 +160,13 @@ class VaDE(Story):
             pretrain_epochs = 50 if pretraining == "autoencoder" else 15
         start: list[Step]
         if pretraining == "neighbours":
-            start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen)
+            start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
             start.append(self.weights.starting_clusters(directions(encode)))
         elif pretraining == "embedding":
-            start = [embedding_start(view=seen), embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen)]
+            start = [
+                embedding_start(view=seen, image_shape=image_shape),
+                embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),
+            ]
         else:
             start = reconstruction_pretraining(*networks, epochs=pretrain_epochs, view=seen)
             start.append(gmm_start(encode))

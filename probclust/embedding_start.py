@@ -20,6 +20,7 @@ from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
+from probclust.tangent_distance import ImageShape
 
 View = Callable[[Tensor], Tensor]
 
@@ -30,6 +31,7 @@ def embedding_start(
     n_components: int = 10,
     n_embeddings: int | None = None,
     view: View | None = None,
+    image_shape: ImageShape | None = None,
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, and an embedding into `run.memory[EMBEDDING]`.
 
@@ -42,13 +44,14 @@ def embedding_start(
             for 10 of up to 5,000 rows, fewer of more, and 4 of 12,500 and more. The first whose clusters no edge joins
             ends the search.
         view: (rows, n_features) to the columns in which rows are neighbours; None for x.
+        image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
     """
 
     def find(run: Run) -> None:
         rows = complete_rows(run)
         x = (rows if view is None else view(rows)).cpu().numpy()
         n_clusters = run.story.n_clusters
-        graph = neighbour_graph(x, n_neighbours)
+        graph = neighbour_graph(x, n_neighbours, image_shape)
         n_tried = max(4, min(10, 50_000 // len(x))) if n_embeddings is None else positive("n_embeddings", n_embeddings)
         best = -float("inf")
         for seed in np.random.SeedSequence(run.seed).generate_state(n_tried).tolist():

@@ -23,7 +23,7 @@ from probclust.data.tables import ArrayTable
 from probclust.devices import Devices, fabric_for, processes_exist
 from probclust.engines import Engine, checked_engine
 from probclust.monitor import warn_of_clusters, warn_of_truncation
-from probclust.precision import checked_precision, matrix_products
+from probclust.precision import checked_precision, matrix_products, without_denormals
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import Compute, Run, Step, Train
 from probclust.record import FitRecord, describe_plain, versions
@@ -147,6 +147,7 @@ def fit(
         progress_bar(progress if group.is_first else False) as bar,
         _own_randomness(trainer.device),
         matrix_products(matmuls),
+        without_denormals(),
     ):
         fitter = _Fit(trainer, steps, _placed(rows, trainer.device), known, pairs, seed, n_init, keeper, bar)
         fitter.run()

@@ -18,26 +18,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
+
+from probclust.nearest_neighbours import nearest_neighbours
+from probclust.tangent_distance import ImageShape
 
 A, B = 1.929, 0.7915
 """Of the closeness 1 / (1 + A d^(2B)) that fits exp(-d), UMAP's for a minimal distance of 0 and a spread of 1."""
 
 
-def neighbour_graph(x: NDArray[Any], n_neighbours: int = 10) -> coo_array:
+def neighbour_graph(x: NDArray[Any], n_neighbours: int = 10, image_shape: ImageShape | None = None) -> coo_array:
     """The symmetric graph of fuzzy neighbours.
 
     Args:
         x: (rows, features).
         n_neighbours: nearest other rows of each.
+        image_shape: height and width where rows are images, see `nearest_neighbours`.
 
     Returns:
         (rows, rows) sparse weights between 0 and 1; those of a row's own neighbours, before the graph is made
         symmetric, have the sum log2(n_neighbours + 1).
     """
-    n_rows, k = len(x), min(n_neighbours, len(x) - 1)
-    distance, neighbour = NearestNeighbors(n_neighbors=k).fit(x).kneighbors()
+    distance, neighbour = nearest_neighbours(x, n_neighbours, image_shape)
+    n_rows, k = distance.shape
     beyond = distance - distance[:, :1]
     low, high = np.zeros((n_rows, 1)), np.full((n_rows, 1), np.inf)
     scale = np.full((n_rows, 1), distance.mean() + 1e-12)

@@ -47,6 +47,21 @@ def matrix_products(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def without_denormals() -> Iterator[None]:
+    """Let the CPU take numbers below the normal range, 1e-38 in float32, for zero; its setting is put back.
+
+    Adam's averages of a gradient that stays zero, a dead unit's say, fall into that range and stay there, where
+    arithmetic is many times slower.
+    """
+    kept = bool(torch.tensor(1e-40) * 1 > 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(not kept)
+
+
 def is_mixed() -> bool:
     """Whether matrix products are being computed in half precision, under `torch.autocast`."""
     return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from probclust.label_spreading import spread_labels
 from probclust.missing import neighbour_filled
+from probclust.nearest_neighbours import nearest_neighbours
 from probclust.recipe import CANDIDATES, START, Run
 
 NEIGHBOURS = "neighbours"
@@ -44,19 +44,12 @@ def start_from(labels: Any, run: Run) -> None:
         y = run.y.cpu().numpy()
         by_neighbours = NEIGHBOURS in run.memory or EMBEDDING in run.memory
         if not by_neighbours and np.isin(np.arange(run.story.n_clusters), y).all():
-            graph = nearest_neighbours(complete_rows(run))
+            _, graph = nearest_neighbours(complete_rows(run).cpu().numpy())
             scores = spread_labels(graph, y, run.story.n_clusters)
             start = np.where(scores.any(1), scores.argmax(1), start)
         start = np.where(y >= 0, y, start)
     run.memory[START] = torch.as_tensor(start, device=run.x.device)
     run.memory.pop(CANDIDATES, None)  # of other clusters
-
-
-def nearest_neighbours(x: Tensor, n_neighbours: int = 10) -> np.ndarray[Any, Any]:
-    """(rows, n_neighbours) numbers of the nearest other rows of `x`, (rows, features) without NaN."""
-    search = NearestNeighbors(n_neighbors=min(n_neighbours, x.shape[0] - 1)).fit(x.cpu().numpy())
-    found: np.ndarray[Any, Any] = search.kneighbors(return_distance=False)
-    return found
 
 
 def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:

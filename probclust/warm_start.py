@@ -17,9 +17,12 @@ from torch.nn import functional
 from probclust.data.stored import Rows
 from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.layerwise import layerwise_pretraining
+from probclust.nearest_neighbours import nearest_neighbours
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
-from probclust.starting_labels import KMEANS, NEIGHBOURS, complete_rows, nearest_neighbours, start_from
+from probclust.starting_labels import KMEANS, NEIGHBOURS, complete_rows, start_from
+from probclust.story import Story
+from probclust.tangent_distance import ImageShape, checked_image_shape
 
 MEMBERS, SIZES = "members", "sizes"
 """Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
@@ -41,6 +44,7 @@ def neighbour_pretraining(
     reconstruction: float = 0.1,
     augment: Augment | None = None,
     view: Callable[[Tensor], Tensor] | None = None,
+    image_shape: ImageShape | None = None,
 ) -> list[Step]:
     """Steps that train an autoencoder whose codes agree with their neighbours'.
 
@@ -60,6 +64,7 @@ def neighbour_pretraining(
         augment: changes the rows, and the neighbours beside them, at every step.
         view: (rows, n_features) to the columns in which rows are neighbours and are reconstructed, such as the
             logarithms of counts; None for x.
+        image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
 
     Returns:
         A step that finds the neighbours, and the training step.
@@ -70,7 +75,7 @@ def neighbour_pretraining(
 
     def find(run: Run) -> None:
         seen = complete_rows(run) if view is None else view(complete_rows(run))
-        graph = nearest_neighbours(seen, n_neighbours)
+        _, graph = nearest_neighbours(seen.cpu().numpy(), n_neighbours, image_shape)
         run.memory[NEIGHBOURS] = torch.as_tensor(graph, device=run.x.device)
         run.memory["variance"] = seen.var(0, correction=0).sum()
 
@@ -206,6 +211,26 @@ def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Comput
     return Compute(name="start", run=find)
 
 
+def chosen_pretraining(story: Story, pretraining: str | None, image_shape: ImageShape | None) -> str:
+    """What pre-trains a story, by default "embedding" for images and "neighbours" for other rows.
+
+    Clusters that may stay empty start with "neighbours" too, which leaves their number open.
+
+    Args:
+        story: the story.
+        pretraining: the user's choice; None for the default.
+        image_shape: height and width where rows are images.
+
+    Raises:
+        ValueError: the images do not have as many pixels as the story has features.
+    """
+    if image_shape is not None:
+        checked_image_shape(image_shape, story.n_features)
+    if pretraining is not None:
+        return pretraining
+    return "neighbours" if image_shape is None or story.may_empty else "embedding"
+
+
 def pretrained_start(
     pretraining: str,
     encode: Callable[[Tensor], Tensor],
@@ -213,6 +238,7 @@ def pretrained_start(
     modules: Sequence[nn.Module],
     epochs: int | None = None,
     augment: Augment | None = None,
+    image_shape: ImageShape | None = None,
     **autoencoder: Any,
 ) -> list[Step]:
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
@@ -226,17 +252,21 @@ def pretrained_start(
         modules: whose parameters are trained.
         epochs: of pre-training; None for 50 of an autoencoder, else 15.
         augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
+        image_shape: height and width where rows are images, for the starts that ask which rows are neighbours.
         autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
     if epochs is not None:
         positive("pretrain_epochs", epochs)
     if pretraining == "neighbours":
-        pretrain = neighbour_pretraining(encode, decode, modules, epochs=epochs or 15, augment=augment)
+        pretrain = neighbour_pretraining(
+            encode, decode, modules, epochs=epochs or 15, augment=augment, image_shape=image_shape
+        )
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining == "embedding":
         if augment is not None:
             raise ValueError("pretraining='embedding' takes no augment: the embedding is that of fixed rows")
-        return [embedding_start(), embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
+        start = embedding_start(image_shape=image_shape)
+        return [start, embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
     if pretraining == "autoencoder":
         pretrain = reconstruction_pretraining(
             encode, decode, modules, epochs=epochs or 50, augment=augment, **autoencoder

@@ -45,6 +45,11 @@ def rows(name: str) -> tuple[Rows, int]:
     return x, len(np.unique(y))
 
 
+def image_shape(name: str) -> tuple[int, int] | None:
+    """Height and width where rows are images."""
+    return pc.data.load(name.removesuffix("-10k")).image_shape
+
+
 def labels(name: str) -> Labels:
     """(rows,) classes, to score with."""
     return SETS[name]()[1]

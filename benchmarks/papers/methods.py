@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from probclust.recipe import Compute
 from probclust.warm_start import reconstruction_pretraining
 
 Rows = NDArray[np.float32]
+ImageShape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,29 @@ class Result:
 
 @dataclass(frozen=True)
 class OfStory:
-    """A story by its registered name, with its recipe."""
+    """A story by its registered name, with its recipe.
+
+    Attributes:
+        story: the name.
+        arguments: of its constructor.
+        recipe: arguments of its recipe.
+        as_images: whether a recipe that asks for it is told the shape of images.
+    """
 
     story: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    as_images: bool = True
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
         from probclust.registry import story_class
 
         story = story_class(self.story)(x.shape[1], n_clusters, **self.arguments)
         checkpoint = folder / "story.safetensors"
-        recipe = dict(self.recipe) or None
-        record = pc.fit(story, x, seed=seed, recipe=recipe, checkpoint=checkpoint, resume=True)
+        recipe = dict(self.recipe)
+        if shape is not None and self.as_images and "image_shape" in signature(story.recipe).parameters:
+            recipe["image_shape"] = shape
+        record = pc.fit(story, x, seed=seed, recipe=recipe or None, checkpoint=checkpoint, resume=True)
         checkpoint.unlink()
         start = {name: record.memory[name].numpy() for name in ("k-means", "start") if name in record.memory}
 
@@ -66,7 +78,7 @@ class OfStory:
         return Result(
             labels={**start, "final": pc.predict(story, x).numpy()},
             seconds=record.seconds,
-            settings=json.loads(record.to_json())["settings"],
+            settings=json.loads(record.to_json())["settings"] | {"recipe": recipe},
             elbo=record.bound if density else None,
             predict=lambda other: pc.predict(story, other).numpy(),
             bound=bound if density else None,
@@ -80,7 +92,7 @@ class OfCodes:
     clusterer: Callable[[int, int], Any]
     epochs: int = 50
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
         from probclust.models import DEC
 
         story = DEC(x.shape[1], n_clusters)  # for its autoencoder alone
@@ -107,7 +119,7 @@ class OfRows:
 
     clusterer: Callable[[int, int], Any]
 
-    def __call__(self, x: Rows, n_clusters: int, seed: int, folder: Path) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
         started = time.perf_counter()
         clusterer = self.clusterer(n_clusters, seed)
         labels = clusterer.fit_predict(x)
@@ -134,13 +146,7 @@ def _mixture(n_clusters: int, seed: int) -> Any:
     return GaussianMixture(n_clusters, covariance_type="full", n_init=10, reg_covar=1e-4, random_state=seed)
 
 
-METHODS: dict[str, Callable[..., Result]] = {
-    "k-means": OfRows(_kmeans),
-    "spectral": OfRows(_spectral),
-    "AE + k-means": OfCodes(_kmeans),
-    "AE + GMM": OfCodes(_mixture),
-    "GaussianMixture": OfStory("gmm", {"covariance_type": "diag", "reg_covar": 1e-3}),
-    "DissimilarityMixture": OfStory("dissimilarity-mixture"),
+STORIES: dict[str, OfStory] = {
     "VaDE": OfStory("vade"),
     "MixtureOfVAEs": OfStory("mixture-of-vaes"),
     "DMAE": OfStory("dmae"),
@@ -150,8 +156,22 @@ METHODS: dict[str, Callable[..., Result]] = {
     "IDEC": OfStory("idec"),
     "GMVAE": OfStory("gmvae"),
     "DCN": OfStory("dcn"),
-    "VaDE, embedding start": OfStory("vade", recipe={"pretraining": "embedding"}),
-    "MixtureOfVAEs, embedding start": OfStory("mixture-of-vaes", recipe={"pretraining": "embedding"}),
+}
+"""Stories that pre-train, with their default recipes; of images these know the shape."""
+
+METHODS: dict[str, Callable[..., Result]] = {
+    "k-means": OfRows(_kmeans),
+    "spectral": OfRows(_spectral),
+    "AE + k-means": OfCodes(_kmeans),
+    "AE + GMM": OfCodes(_mixture),
+    "GaussianMixture": OfStory("gmm", {"covariance_type": "diag", "reg_covar": 1e-3}),
+    "DissimilarityMixture": OfStory("dissimilarity-mixture"),
+    **STORIES,
+    **{f"{name}, neighbours start": replace(story, as_images=False) for name, story in STORIES.items()},
+    **{
+        f"{name}, embedding start": replace(STORIES[name], as_images=False, recipe={"pretraining": "embedding"})
+        for name in ("VaDE", "MixtureOfVAEs")
+    },
     "VaDE, paper's start": OfStory("vade", recipe={"pretraining": "autoencoder"}),
     "MixtureOfVAEs, paper's start": OfStory("mixture-of-vaes", recipe={"pretraining": "vade"}),
     "DMAE, paper's start": OfStory("dmae", recipe={"pretraining": "autoencoder"}),
