@@ -166,7 +166,7 @@ class DAMIC(Story):
                 clusters that the last round ended with. The paper has one.
             image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
         networks = single.encoder, single.decoder, [single]
         objective = "exact" if self.has_gate else "hard"
@@ -187,11 +187,11 @@ class DAMIC(Story):
                 Train(name="experts" + again, loss=self._experts_loss, epochs=fit_epochs, batch_size=64),
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
-        if pretraining == "embedding":  # which needs no codes
+        if chosen == "embedding":  # which needs no codes
             start: list[Step] = [embedding_start(image_shape=image_shape)]
         else:
             start = pretrained_start(
-                pretraining,
+                chosen,
                 *networks,
                 pretrain_epochs,
                 image_shape=image_shape,

@@ -144,9 +144,9 @@ class DCN(Story):
             epochs: of the training in turn.
             image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape)
         if fit_epochs is None:
-            fit_epochs = 5 if pretraining in ("neighbours", "embedding") else 0
+            fit_epochs = 5 if chosen in ("neighbours", "embedding") else 0
         networks = [self.encoder, self.decoder, self.likelihood]
         fit = SVI(
             name="fit to start",
@@ -160,7 +160,7 @@ class DCN(Story):
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *pretrained_start(
-                pretraining,
+                chosen,
                 self.encoder,
                 self.decode,
                 [self.encoder, self.decoder],

@@ -206,11 +206,11 @@ class DMAE(Story):
             pretraining = "none"
         elif pretraining is None and augment is not None:  # an embedding is of fixed rows
             pretraining = "neighbours"
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
-        if not self.deep and pretraining != "none":
-            raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={pretraining!r}")
+        chosen = chosen_pretraining(self, pretraining, image_shape)
+        if not self.deep and chosen != "none":
+            raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={chosen!r}")
         start: list[Step]
-        if pretraining == "fourier":
+        if chosen == "fourier":
             if augment is not None:
                 raise ValueError("pretraining='fourier' takes no augment: the features are those of fixed rows")
             start = fourier_start(
@@ -219,9 +219,9 @@ class DMAE(Story):
             )  # fmt: skip
         else:
             networks = self.encode, self.decoder, [self.encoder, self.decoder]
-            start = pretrained_start(pretraining, *networks, pretrain_epochs, augment, image_shape)
-            if pretraining in ("autoencoder", "none") and self.dissimilarity.start_by == "k-medoids":
-                codes = self.encode if pretraining == "autoencoder" else None
+            start = pretrained_start(chosen, *networks, pretrain_epochs, augment, image_shape)
+            if chosen in ("autoencoder", "none") and self.dissimilarity.start_by == "k-medoids":
+                codes = self.encode if chosen == "autoencoder" else None
                 start[-1] = kmedoids_start(self.dissimilarity.between, encode=codes)
         steps = [
             Compute(name="weights", run=lambda run: run.story.redraw()),

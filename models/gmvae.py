@@ -146,10 +146,10 @@ class GMVAE(Story):
                 nothing, see `MinimumInformation`; 0 for none.
             image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape)
         objective = MinimumInformation(minimum_information) if minimum_information else "exact"
         weights = Compute(name="weights", run=lambda run: run.story.redraw())
-        if pretraining == "none":
+        if chosen == "none":
             return [weights, SVI(epochs=epochs or 100, learning_rate=1e-3, batch_size=64, objective=objective)]
         modules = [self.encoder.trunk, self.encoder.loc, self.decoder]
         fit = SVI(
@@ -163,7 +163,7 @@ class GMVAE(Story):
         return [
             weights,
             *pretrained_start(
-                pretraining, self.encoder.mean, self.decode, modules, pretrain_epochs, image_shape=image_shape
+                chosen, self.encoder.mean, self.decode, modules, pretrain_epochs, image_shape=image_shape
             ),
             Compute(name="prior", run=self._set_prior),
             fit,

@@ -150,9 +150,9 @@ class MixtureOfVAEs(Story):
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
-        if pretraining not in ("neighbours", "embedding", "vade"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'vade', got {pretraining!r}")
+        chosen = chosen_pretraining(self, pretraining, image_shape)
+        if chosen not in ("neighbours", "embedding", "vade"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'vade', got {chosen!r}")
         sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
         autoencoder = Autoencoder(sizes[0], (500, 500, 2000), self.latent_dim, sizes[1])
 
@@ -176,7 +176,7 @@ class MixtureOfVAEs(Story):
             kmeans_start(vade.encode).run(run)
 
         start: list[Step] = [Compute(name="start", run=cluster_vade)]
-        if pretraining == "neighbours":
+        if chosen == "neighbours":
             epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
             start = neighbour_pretraining(
                 encode,
@@ -187,7 +187,7 @@ class MixtureOfVAEs(Story):
                 image_shape=image_shape,
             )
             start.append(self.weights.starting_clusters(directions(encode)))
-        elif pretraining == "embedding":
+        elif chosen == "embedding":
             start = [embedding_start(view=partial(view, self.likelihood), image_shape=image_shape)]
         if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
             start.append(Compute(name="mixture weights", run=self._start_weights))

@@ -150,19 +150,19 @@ class VaDE(Story):
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
         """
-        pretraining = chosen_pretraining(self, pretraining, image_shape)
-        if pretraining not in ("neighbours", "embedding", "autoencoder"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'autoencoder', got {pretraining!r}")
+        chosen = chosen_pretraining(self, pretraining, image_shape)
+        if chosen not in ("neighbours", "embedding", "autoencoder"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'autoencoder', got {chosen!r}")
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
         networks = encode, lambda z: seen(self.decode(z)), modules
         if pretrain_epochs is None:
-            pretrain_epochs = 50 if pretraining == "autoencoder" else 15
+            pretrain_epochs = 50 if chosen == "autoencoder" else 15
         start: list[Step]
-        if pretraining == "neighbours":
+        if chosen == "neighbours":
             start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
             start.append(self.weights.starting_clusters(directions(encode)))
-        elif pretraining == "embedding":
+        elif chosen == "embedding":
             start = [
                 embedding_start(view=seen, image_shape=image_shape),
                 embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),

@@ -1,8 +1,9 @@
-"""A new story from its class, its sizes and a seed."""
+"""What a fit takes of a story's class and of the rows: the story itself, and arguments of its recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,3 +30,21 @@ def new_story(chosen: type[Story], n_features: int, n_clusters: int, seed: int, 
             return chosen(n_features=n_features, n_clusters=n_clusters, **arguments)
         except TypeError as error:
             raise ValueError(f"{chosen.__name__} cannot be built with {dict(arguments)}: {error}") from error
+
+
+def recipe_arguments(
+    chosen: type[Story], image_shape: tuple[int, int] | None, arguments: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Arguments of a story's recipe: the user's, and the shape of images where the recipe asks for it.
+
+    Args:
+        chosen: the story's class.
+        image_shape: height and width where rows are images.
+        arguments: the user's.
+
+    Returns:
+        Arguments by name; None for the defaults.
+    """
+    known = {} if image_shape is None else {"image_shape": image_shape}
+    asked = {name: value for name, value in known.items() if name in signature(chosen.recipe).parameters}
+    return {**asked, **(arguments or {})} or None

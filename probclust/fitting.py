@@ -129,6 +129,8 @@ def fit(
         "rows": rows.shape[0],
         "data": _digest(survey, known),
     }
+    if isinstance(recipe, Mapping) and recipe:
+        settings["recipe"] = dict(recipe)
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
     fabric = fabric_for(device, devices, matmuls)

@@ -155,16 +155,18 @@ def _start_worker(messages: Any) -> None:
 def _fit(number: int, job: Job, data: str, image_shape: str | None, folder: Path) -> list[str]:
     """Runs in a worker; returns what the fit warned of."""
     import probclust as pc
-    from probclust.building import new_story
+    from probclust.building import new_story, recipe_arguments
     from probclust.registry import story_class
     from probclust.storage import build
 
     source = read_source(data, image_shape=image_shape)
     arguments = {name: build(value, {}, {}) for name, value in job.arguments.items()}
-    story = new_story(story_class(job.story), source.x.shape[1], job.n_clusters, job.seed, arguments)
+    chosen = story_class(job.story)
+    options = {**job.options, "recipe": recipe_arguments(chosen, source.image_shape, job.options.get("recipe"))}
+    story = new_story(chosen, source.x.shape[1], job.n_clusters, job.seed, arguments)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FitWarning)
-        record = pc.fit(story, source.x, seed=job.seed, progress=_Messages(number), **job.options)
+        record = pc.fit(story, source.x, seed=job.seed, progress=_Messages(number), **options)
     RunFolder(folder).write(story, json.loads(record.to_json()), source.facts())
     _worker_messages.put((number, "done", 1, 1, -record.bound))
     return [str(warning.message) for warning in caught if issubclass(warning.category, FitWarning)]

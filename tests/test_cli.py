@@ -63,6 +63,26 @@ def fitted(run, blobs, tmp_path):
     return folder
 
 
+def test_a_recipe_is_told_the_shape_of_images(run, blobs, tmp_path):
+    short = [
+        "--set",
+        "hidden=[8]",
+        "--set",
+        "latent_dim=2",
+        "--recipe",
+        "pretrain_epochs=1",
+        "--recipe",
+        "fit_epochs=1",
+    ]
+    for name, more in (("images", ["--image-shape", "2x2"]), ("rows", [])):
+        arguments = ["--clusters", 3, "--epochs", 1, *short, *more]
+        code, _, error = run("fit", "vade", "--data", blobs, "--out", tmp_path / name, *arguments)
+        assert code == 0, error
+        settings = json.loads((tmp_path / name / "record.json").read_text())["fit"]["settings"]
+        assert settings["recipe"].get("image_shape") == ([2, 2] if more else None)
+        assert ("neighbours" in [step["name"] for step in settings["steps"]]) == (not more)
+
+
 def test_help_is_printed_without_heavy_packages():
     program = (
         "import sys\nfrom probclust.cli import main\n"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import make_moons
+from sklearn.datasets import load_digits, make_moons
 
 import probclust as pc
+from probclust.augmentation import RotateAndShift
 from probclust.embedding_start import embedding_pretraining, embedding_start
+from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
+from probclust.registry import story_class, story_names
 from probclust.starting_labels import EMBEDDING, KMEANS, start_from
 
 
@@ -109,3 +114,56 @@ def test_clusters_that_no_edge_joins_end_the_search(monkeypatch):
     embedding_start().run(run)
     assert len(tried) == 1
     assert pc.metrics.accuracy(np.repeat([0, 1], 60), run.memory[START]) == 1
+
+
+IMAGES = torch.as_tensor(load_digits().data[:150] / 16).float()
+PRETRAINED = [name for name in story_names() if "pretraining" in inspect.signature(story_class(name).recipe).parameters]
+
+
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_images_start_from_it_by_default(name):
+    story = story_class(name)(64, 10, hidden=(16,), latent_dim=2)
+    short = {"image_shape": (8, 8), "pretrain_epochs": 1, "epochs": 1}
+    record = pc.fit(story, IMAGES, recipe=short)
+    assert {EMBEDDING, START} <= set(record.memory)
+    assert record.settings["recipe"] == short
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_other_rows_and_a_start_that_is_asked_for_do_not(name):
+    story = story_class(name)(64, 10, hidden=(16,), latent_dim=2)
+    names = [step.name for step in story.recipe()]
+    assert "neighbours" in names
+    assert names == [step.name for step in story.recipe(pretraining="neighbours", image_shape=(8, 8))]
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_shape_of_other_images_is_refused_before_the_fit(name):
+    story = story_class(name)(64, 10, hidden=(16,), latent_dim=2)
+    with pytest.raises(ValueError, match="63 columns, got 64"):
+        story.recipe(image_shape=(7, 9))
+
+
+def test_clusters_that_may_stay_empty_start_from_codes():
+    story = pc.models.VaDE(64, 10, hidden=(16,), latent_dim=2, weights="stick-breaking")
+    assert "neighbours" in [step.name for step in story.recipe(image_shape=(8, 8))]
+
+
+def test_augmented_images_start_from_codes():
+    augment = RotateAndShift((8, 8))
+    steps = pc.models.DMAE(64, 10).recipe(augment=augment, image_shape=(8, 8))
+    assert "neighbours" in [step.name for step in steps]
+
+
+@pytest.mark.parametrize("pretraining", ["neighbours", "embedding"])
+def test_neighbours_of_images_are_near_by_tangent_distance(pretraining, monkeypatch):
+    asked = []
+    for module in ("warm_start", "neighbour_embedding"):
+        monkeypatch.setattr(
+            f"probclust.{module}.nearest_neighbours",
+            lambda x, n_neighbours, shape: asked.append(shape) or nearest_neighbours(x, n_neighbours, shape),
+        )
+    story = pc.models.VaDE(64, 10, hidden=(16,), latent_dim=2)
+    story.recipe(pretraining=pretraining, image_shape=(8, 8))[1].run(Run(story, IMAGES, None, seed=0))
+    assert asked == [(8, 8)]

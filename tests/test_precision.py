@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 import probclust as pc
 from probclust.joint import trace_joint
+from probclust.recipe import Compute
 from probclust.registry import story_class, story_names
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -80,3 +81,19 @@ def test_tf32_holds_for_the_fit_alone():
 def test_other_precisions_are_refused(precision):
     with pytest.raises(ValueError, match=r"precision must be '32-true', 'tf32', 'bf16-mixed' or '16-mixed', got"):
         pc.fit(small("gmm"), X, precision=precision)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_fit_takes_denormals_for_zero_and_puts_the_setting_back(before):
+    seen = []
+
+    def is_zero() -> bool:
+        return float(torch.tensor(1e-40) * 1) == 0
+
+    torch.set_flush_denormal(before)
+    try:
+        pc.fit(small("gmm"), X, recipe=[Compute(name="look", run=lambda run: seen.append(is_zero()))], progress=False)
+        assert seen == [True]
+        assert is_zero() == before
+    finally:
+        torch.set_flush_denormal(False)

@@ -23,7 +23,7 @@ def test_each_restart_is_the_fit_of_its_seed_and_tells_of_its_progress(tmp_path)
     assert runs["vade"][0].record()["data"]["image_shape"] == [2, 2]
     torch.manual_seed(4)
     story = pc.models.VaDE(4, 3, **SMALL)
-    pc.fit(story, data.x, seed=4, **FEW)
+    pc.fit(story, data.x, seed=4, recipe={**FEW["recipe"], "image_shape": (2, 2)})
     for name, value in runs["vade"][1].story().state_dict().items():
         assert torch.equal(value, story.state_dict()[name]), name
     assert {(job.seed, step) for job, step, *_ in told} >= {(0, "svi"), (4, "svi"), (0, "done"), (4, "done")}

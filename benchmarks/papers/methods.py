@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +58,13 @@ class OfStory:
     as_images: bool = True
 
     def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
+        from probclust.building import recipe_arguments
         from probclust.registry import story_class
 
         story = story_class(self.story)(x.shape[1], n_clusters, **self.arguments)
         checkpoint = folder / "story.safetensors"
-        recipe = dict(self.recipe)
-        if shape is not None and self.as_images and "image_shape" in signature(story.recipe).parameters:
-            recipe["image_shape"] = shape
-        record = pc.fit(story, x, seed=seed, recipe=recipe or None, checkpoint=checkpoint, resume=True)
+        recipe = recipe_arguments(type(story), shape if self.as_images else None, self.recipe)
+        record = pc.fit(story, x, seed=seed, recipe=recipe, checkpoint=checkpoint, resume=True)
         checkpoint.unlink()
         start = {name: record.memory[name].numpy() for name in ("k-means", "start") if name in record.memory}
 
@@ -78,7 +76,7 @@ class OfStory:
         return Result(
             labels={**start, "final": pc.predict(story, x).numpy()},
             seconds=record.seconds,
-            settings=json.loads(record.to_json())["settings"] | {"recipe": recipe},
+            settings=json.loads(record.to_json())["settings"],
             elbo=record.bound if density else None,
             predict=lambda other: pc.predict(story, other).numpy(),
             bound=bound if density else None,

@@ -53,7 +53,7 @@ def fit(
     force: Annotated[bool, typer.Option("--force", help="Replace what RUN holds.")] = False,
 ) -> None:
     """Fit a story to data and keep it in RUN. Labels are not used."""
-    from probclust.building import new_story
+    from probclust.building import new_story, recipe_arguments
     from probclust.engines import checked_engine
     from probclust.registry import story_class
     from probclust.run_folder import RunFolder
@@ -66,7 +66,7 @@ def fit(
     source = read_source(data, label, image_shape)
     chosen = story_class(story)
     arguments = keyword_arguments("--set", settings, chosen.__init__)
-    steps = keyword_arguments("--recipe", recipe, chosen.recipe)
+    given = keyword_arguments("--recipe", recipe, chosen.recipe)
     built = new_story(chosen, source.x.shape[1], clusters, seed, arguments)
 
     import probclust as pc
@@ -87,7 +87,7 @@ def fit(
             checkpoint=folder.checkpoint_file,
             resume=resume,
             n_init=restarts,
-            recipe=steps or None,
+            recipe=recipe_arguments(chosen, source.image_shape, given),
             learning_rate=learning_rate,
             engine=checked_engine(engine),
         )
