@@ -41,8 +41,7 @@ def embedding_start(
         n_neighbours: nearest neighbours of each row in the graph.
         n_components: dimensions of the embedding.
         n_embeddings: embeddings to try, of which that counts whose clusters have the largest `block_likelihood`; None
-            for 10 of up to 5,000 rows, fewer of more, and 4 of 12,500 and more. The first whose clusters no edge joins
-            ends the search.
+            for `n_embeddings_of` the rows. The first whose clusters no edge joins ends the search.
         view: (rows, n_features) to the columns in which rows are neighbours; None for x.
         image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
     """
@@ -52,7 +51,7 @@ def embedding_start(
         x = (rows if view is None else view(rows)).cpu().numpy()
         n_clusters = run.story.n_clusters
         graph = neighbour_graph(x, n_neighbours, image_shape)
-        n_tried = max(4, min(10, 50_000 // len(x))) if n_embeddings is None else positive("n_embeddings", n_embeddings)
+        n_tried = n_embeddings_of(len(x)) if n_embeddings is None else positive("n_embeddings", n_embeddings)
         best = -float("inf")
         for seed in np.random.SeedSequence(run.seed).generate_state(n_tried).tolist():
             tried = neighbour_embedding(x, graph, n_components=n_components, seed=seed)
@@ -68,6 +67,11 @@ def embedding_start(
         start_from(labels, run)
 
     return Compute(name="start", run=find)
+
+
+def n_embeddings_of(n_rows: int) -> int:
+    """Embeddings to try: 10 of up to 5,000 rows, fewer of more, and 4 of 12,500 and more."""
+    return max(4, min(10, 50_000 // n_rows))
 
 
 def embedding_pretraining(

@@ -39,7 +39,19 @@ def neighbour_graph(x: NDArray[Any], n_neighbours: int = 10, image_shape: ImageS
         (rows, rows) sparse weights between 0 and 1; those of a row's own neighbours, before the graph is made
         symmetric, have the sum log2(n_neighbours + 1).
     """
-    distance, neighbour = nearest_neighbours(x, n_neighbours, image_shape)
+    return fuzzy_graph(*nearest_neighbours(x, n_neighbours, image_shape))
+
+
+def fuzzy_graph(distance: NDArray[Any], neighbour: NDArray[Any]) -> coo_array:
+    """`neighbour_graph` of neighbours that are known.
+
+    Args:
+        distance: (rows, n_neighbours), increasing.
+        neighbour: (rows, n_neighbours) row numbers.
+
+    Returns:
+        (rows, rows) sparse weights.
+    """
     n_rows, k = distance.shape
     beyond = distance - distance[:, :1]
     low, high = np.zeros((n_rows, 1)), np.full((n_rows, 1), np.inf)

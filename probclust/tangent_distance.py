@@ -106,7 +106,13 @@ def tangent_distances(here: Tensor, there: Tensor, ridge: float) -> Tensor:
 
 
 def tangent_neighbours(
-    x: NDArray[Any], image_shape: ImageShape, n_neighbours: int = 10, *, n_candidates: int = 50
+    x: NDArray[Any],
+    image_shape: ImageShape,
+    n_neighbours: int = 10,
+    *,
+    n_candidates: int = 50,
+    blur: float = BLUR,
+    ridge: float = RIDGE,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Nearest other images by tangent distance, among those that are nearest by the common distance.
 
@@ -115,12 +121,14 @@ def tangent_neighbours(
         image_shape: height and width.
         n_neighbours: of each row, fewer than rows.
         n_candidates: nearest rows by the distance of blurred images, of which the neighbours are chosen.
+        blur: standard deviation of the blur, as a share of the height.
+        ridge: c, in units of the tangents' mean squared length.
 
     Returns:
         (rows, n_neighbours) distances, increasing, and (rows, n_neighbours) row numbers.
     """
     height, width = checked_image_shape(image_shape, x.shape[1])
-    sigma = BLUR * height
+    sigma = blur * height
     smooth = gaussian_filter(np.asarray(x, dtype=np.float32).reshape(-1, height, width), (0, sigma, sigma))
     n_candidates = min(max(n_candidates, n_neighbours), len(x) - 1)
     flat = smooth.reshape(len(x), -1)
@@ -132,7 +140,7 @@ def tangent_neighbours(
     distances, neighbours = [], []
     for part in rows:
         others = candidates[part]
-        found = tangent_distances(images[part], images[others], RIDGE * squared + 1e-12)
+        found = tangent_distances(images[part], images[others], ridge * squared + 1e-12)
         nearest, order = found.topk(n_neighbours, dim=1, largest=False)
         distances.append(nearest)
         neighbours.append(others.gather(1, order))

@@ -21,17 +21,21 @@ def _whole(name: str) -> Callable[[], tuple[Rows, Labels]]:
     return read
 
 
-def _mnist_10k() -> tuple[Rows, Labels]:
-    data = pc.data.load("mnist")
-    pick = np.sort(np.random.default_rng(0).choice(len(data.x), 10_000, replace=False))
-    return data.x[pick], data.y[pick]
+def _subset(name: str) -> Callable[[], tuple[Rows, Labels]]:
+    def read() -> tuple[Rows, Labels]:
+        data = pc.data.load(name)
+        pick = np.sort(np.random.default_rng(0).choice(len(data.x), 10_000, replace=False))
+        return data.x[pick], data.y[pick]
+
+    return read
 
 
 SETS: dict[str, Callable[[], tuple[Rows, Labels]]] = {
     "digits": _whole("digits"),
     "usps": _whole("usps"),
     "har": _whole("har"),
-    "mnist-10k": _mnist_10k,
+    "mnist-10k": _subset("mnist"),
+    "fashion_mnist-10k": _subset("fashion_mnist"),
     "mnist": _whole("mnist"),
     "fashion_mnist": _whole("fashion_mnist"),
     "reuters10k": _whole("reuters10k"),

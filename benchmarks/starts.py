@@ -1,0 +1,154 @@
+"""What each ingredient of the images' start is worth: the accuracy of starting clusters without it, over seeds.
+
+    python -m benchmarks.starts [--data digits usps mnist-10k fashion_mnist-10k] [--seeds 0 1 2]
+    python -m benchmarks.starts --table
+
+The start is `probclust.embedding_start` with the shape of the images; each variant changes one thing in it. No story is
+trained. Every variant of a data set and seed is one line of benchmarks/results/starts.jsonl (what is there is not
+repeated); their table is written to benchmarks/results/starts.md. Labels only score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from sklearn.cluster import KMeans
+
+import probclust as pc
+from benchmarks.papers.data import image_shape, labels, rows
+from benchmarks.papers.table import spread
+from benchmarks.record import RESULTS, append, made, read
+from probclust.block_likelihood import block_likelihood
+from probclust.embedding_start import n_embeddings_of
+from probclust.gaussian_merging import merged_gaussians, refined
+from probclust.nearest_neighbours import nearest_neighbours
+from probclust.neighbour_embedding import fuzzy_graph, neighbour_embedding
+from probclust.tangent_distance import tangent_neighbours
+
+FILE = RESULTS / "starts.jsonl"
+SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k")
+
+Labels = NDArray[np.int64]
+Neighbours = tuple[NDArray[Any], NDArray[Any]]
+Clusterer = Callable[[NDArray[Any], int, int], Labels]
+
+
+def _kmeans(points: NDArray[Any], n_clusters: int, seed: int) -> Labels:
+    found: Labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(points)
+    return found
+
+
+def _em_from_kmeans(points: NDArray[Any], n_clusters: int, seed: int) -> Labels:
+    return refined(points, _kmeans(points, n_clusters, seed), n_clusters)
+
+
+def _merging(points: NDArray[Any], n_clusters: int, seed: int) -> Labels:
+    return merged_gaussians(points, n_clusters, seed=seed)
+
+
+GRAPHS: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours]] = {
+    "default": lambda x, shape: tangent_neighbours(x, shape, 15),
+    "Euclidean neighbours": lambda x, shape: nearest_neighbours(x, 15),
+    "no blur": lambda x, shape: tangent_neighbours(x, shape, 15, blur=0.0),
+    "changes cost a third": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.01),
+    "changes cost three times as much": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.1),
+    "25 candidates instead of 50": lambda x, shape: tangent_neighbours(x, shape, 15, n_candidates=25),
+    "10 neighbours instead of 15": lambda x, shape: tangent_neighbours(x, shape, 10),
+    "30 neighbours instead of 15": lambda x, shape: tangent_neighbours(x, shape, 30),
+}
+CLUSTERERS: dict[str, Clusterer] = {"k-means on the embedding": _kmeans, "EM from k-means": _em_from_kmeans}
+ONE, FLAT = "one embedding instead of the best of several", "2 dimensions instead of 10"
+VARIANTS = (*GRAPHS, FLAT, *CLUSTERERS, ONE)
+
+
+def variants(
+    x: NDArray[Any], shape: tuple[int, int], n_clusters: int, seed: int
+) -> Iterator[tuple[str, Labels, coo_array]]:
+    """Each variant's name, (rows,) clusters and graph."""
+    seeds = np.random.SeedSequence(seed).generate_state(n_embeddings_of(len(x))).tolist()
+
+    def embeddings(graph: coo_array, n_components: int = 10) -> list[NDArray[Any]]:
+        return [neighbour_embedding(x, graph, n_components=n_components, seed=own).double().numpy() for own in seeds]
+
+    def best(graph: coo_array, points: list[NDArray[Any]], clusterer: Clusterer = _merging) -> Labels:
+        found = [clusterer(part, n_clusters, own % 2**32) for part, own in zip(points, seeds, strict=True)]
+        return max(found, key=lambda one: block_likelihood(graph, one, n_clusters))
+
+    for name, neighbours in GRAPHS.items():
+        graph = fuzzy_graph(*neighbours(x, shape))
+        points = embeddings(graph)
+        yield name, best(graph, points), graph
+        if name == "default":
+            yield ONE, _merging(points[0], n_clusters, seeds[0]), graph
+            for other, clusterer in CLUSTERERS.items():
+                yield other, best(graph, points, clusterer), graph
+            yield FLAT, best(graph, embeddings(graph, 2)), graph
+
+
+def run(data: str, seed: int) -> None:
+    """Append what is not there yet."""
+    x, n_clusters = rows(data)
+    shape, y = image_shape(data), labels(data)
+    assert shape is not None, f"{data} are no images"
+    there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
+    if all((data, name, seed) in there for name in VARIANTS):
+        return
+    started = time.perf_counter()
+    for name, found, graph in variants(x, shape, n_clusters, seed):
+        same = y[graph.coords[0]] == y[graph.coords[1]]
+        record = {
+            "data": data,
+            "variant": name,
+            "seed": seed,
+            "accuracy": pc.metrics.accuracy(y, found),
+            "nmi": pc.metrics.nmi(y, found),
+            "edges_within_classes": float(graph.data[same].sum() / graph.data.sum()),
+            "seconds": time.perf_counter() - started,
+            **made(1),
+        }
+        if (data, name, seed) not in there:
+            append(FILE, record)
+            print(data, name, seed, f"ACC {record['accuracy']:.3f}", flush=True)
+        started = time.perf_counter()
+
+
+def table() -> str:
+    """The Markdown table: accuracy of the starting clusters and, in brackets, share of edges within a class."""
+    lines = [("ACC [edges within classes]", *SETS), ("---",) * (len(SETS) + 1)]
+    for name in VARIANTS:
+        cells = []
+        for data in SETS:
+            own = [record for record in read(FILE) if (record["data"], record["variant"]) == (data, name)]
+            edges = f" [{own[0]['edges_within_classes']:.3f}]" if own and name in GRAPHS else ""
+            cells.append(spread([record["accuracy"] for record in own]) + edges if own else "")
+        lines.append((name, *cells))
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.starts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="only write and print the table of what was run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.table:
+        for seed in arguments.seeds:
+            for data in arguments.data:
+                run(data, seed)
+    found = table()
+    FILE.with_suffix(".md").write_text(found + "\n")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()
