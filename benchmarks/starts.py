@@ -1,9 +1,9 @@
-"""What each ingredient of the images' start is worth: the accuracy of starting clusters without it, over seeds.
+"""What each ingredient of the embedding start is worth: the accuracy of starting clusters without it, over seeds.
 
-    python -m benchmarks.starts [--data digits usps mnist-10k fashion_mnist-10k] [--seeds 0 1 2]
+    python -m benchmarks.starts [--data digits usps har] [--seeds 0 1 2]
     python -m benchmarks.starts --table
 
-The start is `probclust.embedding_start` with the shape of the images; each variant changes one thing in it. No story is
+The start is `probclust.embedding_start`, with the shape of images; each variant changes one thing in it. No story is
 trained. Every variant of a data set and seed is one line of benchmarks/results/starts.jsonl (what is there is not
 repeated); their table is written to benchmarks/results/starts.md. Labels only score.
 """
@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.mixture import GaussianMixture
 
 import probclust as pc
 from benchmarks.papers.data import image_shape, labels, rows
@@ -33,7 +35,7 @@ from probclust.neighbour_embedding import fuzzy_graph, neighbour_embedding
 from probclust.tangent_distance import tangent_neighbours
 
 FILE = RESULTS / "starts.jsonl"
-SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k")
+SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k")
 
 Labels = NDArray[np.int64]
 Neighbours = tuple[NDArray[Any], NDArray[Any]]
@@ -53,25 +55,41 @@ def _merging(points: NDArray[Any], n_clusters: int, seed: int) -> Labels:
     return merged_gaussians(points, n_clusters, seed=seed)
 
 
-GRAPHS: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours]] = {
-    "default": lambda x, shape: tangent_neighbours(x, shape, 15),
+def _with_one_covariance(x: NDArray[Any], n_clusters: int, seed: int) -> Labels:
+    """A Gaussian mixture with one full covariance, on 100 principal components; the likeliest of 10 starts."""
+    points = PCA(min(100, *x.shape), random_state=seed).fit_transform(x).astype(np.float64)
+    mixture = GaussianMixture(
+        n_clusters, covariance_type="tied", n_init=10, reg_covar=1e-6 * points.var(0).mean(), random_state=seed
+    )
+    found: Labels = mixture.fit_predict(points)
+    return found
+
+
+GRAPHS: dict[str, Callable[[NDArray[Any], tuple[int, int] | None], Neighbours]] = {
+    "default": lambda x, shape: nearest_neighbours(x, 15, shape),
+    "10 neighbours instead of 15": lambda x, shape: nearest_neighbours(x, 10, shape),
+    "30 neighbours instead of 15": lambda x, shape: nearest_neighbours(x, 30, shape),
+}
+GRAPHS_OF_IMAGES: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours]] = {
     "Euclidean neighbours": lambda x, shape: nearest_neighbours(x, 15),
     "no blur": lambda x, shape: tangent_neighbours(x, shape, 15, blur=0.0),
     "changes cost a third": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.01),
     "changes cost three times as much": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.1),
     "25 candidates instead of 50": lambda x, shape: tangent_neighbours(x, shape, 15, n_candidates=25),
-    "10 neighbours instead of 15": lambda x, shape: tangent_neighbours(x, shape, 10),
-    "30 neighbours instead of 15": lambda x, shape: tangent_neighbours(x, shape, 30),
 }
 CLUSTERERS: dict[str, Clusterer] = {"k-means on the embedding": _kmeans, "EM from k-means": _em_from_kmeans}
 ONE, FLAT = "one embedding instead of the best of several", "2 dimensions instead of 10"
-VARIANTS = (*GRAPHS, FLAT, *CLUSTERERS, ONE)
+NO_GRAPH: dict[str, Clusterer] = {
+    "k-means on the rows": _kmeans,
+    "Gaussians with one covariance, on 100 components": _with_one_covariance,
+}
+VARIANTS = (*GRAPHS, *GRAPHS_OF_IMAGES, FLAT, *CLUSTERERS, ONE, *NO_GRAPH)
 
 
 def variants(
-    x: NDArray[Any], shape: tuple[int, int], n_clusters: int, seed: int
-) -> Iterator[tuple[str, Labels, coo_array]]:
-    """Each variant's name, (rows,) clusters and graph."""
+    x: NDArray[Any], shape: tuple[int, int] | None, n_clusters: int, seed: int
+) -> Iterator[tuple[str, Labels, coo_array | None]]:
+    """Each variant's name, (rows,) clusters and graph, where it has one."""
     seeds = np.random.SeedSequence(seed).generate_state(n_embeddings_of(len(x))).tolist()
 
     def embeddings(graph: coo_array, n_components: int = 10) -> list[NDArray[Any]]:
@@ -81,8 +99,13 @@ def variants(
         found = [clusterer(part, n_clusters, own % 2**32) for part, own in zip(points, seeds, strict=True)]
         return max(found, key=lambda one: block_likelihood(graph, one, n_clusters))
 
-    for name, neighbours in GRAPHS.items():
-        graph = fuzzy_graph(*neighbours(x, shape))
+    for name, clusterer in NO_GRAPH.items():
+        yield name, clusterer(x, n_clusters, seed), None
+    graphs = {name: neighbours(x, shape) for name, neighbours in GRAPHS.items()}
+    if shape is not None:
+        graphs |= {name: neighbours(x, shape) for name, neighbours in GRAPHS_OF_IMAGES.items()}
+    for name, neighbours in graphs.items():
+        graph = fuzzy_graph(*neighbours)
         points = embeddings(graph)
         yield name, best(graph, points), graph
         if name == "default":
@@ -92,24 +115,28 @@ def variants(
             yield FLAT, best(graph, embeddings(graph, 2)), graph
 
 
+def _share_within(graph: coo_array, y: Labels) -> float:
+    """Of the edges' weight, that of edges between rows of one class."""
+    same = y[graph.coords[0]] == y[graph.coords[1]]
+    return float(graph.data[same].sum() / graph.data.sum())
+
+
 def run(data: str, seed: int) -> None:
     """Append what is not there yet."""
     x, n_clusters = rows(data)
     shape, y = image_shape(data), labels(data)
-    assert shape is not None, f"{data} are no images"
     there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
-    if all((data, name, seed) in there for name in VARIANTS):
+    if {(data, name, seed) for name in VARIANTS if shape is not None or name not in GRAPHS_OF_IMAGES} <= there:
         return
     started = time.perf_counter()
     for name, found, graph in variants(x, shape, n_clusters, seed):
-        same = y[graph.coords[0]] == y[graph.coords[1]]
         record = {
             "data": data,
             "variant": name,
             "seed": seed,
             "accuracy": pc.metrics.accuracy(y, found),
             "nmi": pc.metrics.nmi(y, found),
-            "edges_within_classes": float(graph.data[same].sum() / graph.data.sum()),
+            "edges_within_classes": None if graph is None else _share_within(graph, y),
             "seconds": time.perf_counter() - started,
             **made(1),
         }
@@ -126,7 +153,7 @@ def table() -> str:
         cells = []
         for data in SETS:
             own = [record for record in read(FILE) if (record["data"], record["variant"]) == (data, name)]
-            edges = f" [{own[0]['edges_within_classes']:.3f}]" if own and name in GRAPHS else ""
+            edges = f" [{own[0]['edges_within_classes']:.3f}]" if own and name in {**GRAPHS, **GRAPHS_OF_IMAGES} else ""
             cells.append(spread([record["accuracy"] for record in own]) + edges if own else "")
         lines.append((name, *cells))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

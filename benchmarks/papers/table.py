@@ -103,7 +103,8 @@ def _accuracies(records: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list
 
 
 def page(records: Sequence[dict[str, Any]]) -> str:
-    """The tables of all data sets that have records."""
+    """The tables of all data sets that have records; the documentation shows the one of starts on a page of its own."""
     found = {record["data"] for record in records}
     tables = [f"### {data}\n\n{table(records, data)}" for data in SETS if data in found]
-    return "\n\n".join(["### All", overview(records), "### Starts", starts(records), *tables])
+    marked = "<!-- --8<-- [start:starts] -->", starts(records), "<!-- --8<-- [end:starts] -->"
+    return "\n\n".join(["### All", overview(records), *tables, "### Starts", *marked])
