@@ -75,7 +75,7 @@ GRAPHS_OF_IMAGES: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours
     "no blur": lambda x, shape: tangent_neighbours(x, shape, 15, blur=0.0),
     "changes cost a third": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.01),
     "changes cost three times as much": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.1),
-    "25 candidates instead of 50": lambda x, shape: tangent_neighbours(x, shape, 15, n_candidates=25),
+    "100 candidates instead of 50": lambda x, shape: tangent_neighbours(x, shape, 15, n_candidates=100),
 }
 CLUSTERERS: dict[str, Clusterer] = {"k-means on the embedding": _kmeans, "EM from k-means": _em_from_kmeans}
 ONE, FLAT = "one embedding instead of the best of several", "2 dimensions instead of 10"
