@@ -115,10 +115,14 @@ def variants(
             yield FLAT, best(graph, embeddings(graph, 2)), graph
 
 
-def _share_within(graph: coo_array, y: Labels) -> float:
-    """Of the edges' weight, that of edges between rows of one class."""
+def _graph_facts(graph: coo_array, found: Labels, y: Labels, n_clusters: int) -> dict[str, float]:
+    """The share of the edges' weight within classes, and how well clusters and classes explain the graph, in nats."""
     same = y[graph.coords[0]] == y[graph.coords[1]]
-    return float(graph.data[same].sum() / graph.data.sum())
+    return {
+        "edges_within_classes": float(graph.data[same].sum() / graph.data.sum()),
+        "explained_by_clusters": block_likelihood(graph, found, n_clusters),
+        "explained_by_classes": block_likelihood(graph, y, n_clusters),
+    }
 
 
 def run(data: str, seed: int) -> None:
@@ -136,7 +140,7 @@ def run(data: str, seed: int) -> None:
             "seed": seed,
             "accuracy": pc.metrics.accuracy(y, found),
             "nmi": pc.metrics.nmi(y, found),
-            "edges_within_classes": None if graph is None else _share_within(graph, y),
+            **({} if graph is None else _graph_facts(graph, found, y, n_clusters)),
             "seconds": time.perf_counter() - started,
             **made(1),
         }
