@@ -1,6 +1,7 @@
 from .damic import DAMIC as DAMIC
 from .dcn import DCN as DCN
 from .dec import DEC as DEC
+from .dgg import DGG as DGG
 from .dissimilarity_mixture import DissimilarityMixture as DissimilarityMixture
 from .dmae import DMAE as DMAE
 from .gaussian_mixture import GaussianMixture as GaussianMixture

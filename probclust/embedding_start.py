@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from probclust.block_likelihood import block_likelihood
 from probclust.gaussian_merging import merged_gaussians
-from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
+from probclust.nearest_neighbours import nearest_neighbours
+from probclust.neighbour_embedding import fuzzy_graph, neighbour_embedding
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
-from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
+from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
 from probclust.tangent_distance import ImageShape
 
 View = Callable[[Tensor], Tensor]
@@ -35,7 +36,8 @@ def embedding_start(
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, and an embedding into `run.memory[EMBEDDING]`.
 
-    The labels of k-means on that embedding, which the clusters improve on, are kept in `run.memory[KMEANS]`.
+    The labels of k-means on that embedding, which the clusters improve on, are kept in `run.memory[KMEANS]`, and the
+    neighbours of each row in `run.memory[NEIGHBOURS]`.
 
     Args:
         n_neighbours: nearest neighbours of each row in the graph.
@@ -50,7 +52,9 @@ def embedding_start(
         rows = complete_rows(run)
         x = (rows if view is None else view(rows)).cpu().numpy()
         n_clusters = run.story.n_clusters
-        graph = neighbour_graph(x, n_neighbours, image_shape)
+        distance, neighbour = nearest_neighbours(x, n_neighbours, image_shape)
+        run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
+        graph = fuzzy_graph(distance, neighbour)
         n_tried = n_embeddings_of(len(x)) if n_embeddings is None else positive("n_embeddings", n_embeddings)
         best = -float("inf")
         for seed in np.random.SeedSequence(run.seed).generate_state(n_tried).tolist():

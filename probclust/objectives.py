@@ -44,6 +44,8 @@ class Objective(ELBO):
 
     name: str
     particles = 1
+    is_separable = True
+    """Whether a batch's loss is a mean of terms of one row each, see `Train.separable`."""
     per_row_memory: Sequence[str] = ()
     """Names in `run.memory` of (rows, ...) tensors of which `learn` writes the batch's rows."""
 
@@ -103,6 +105,10 @@ class Objective(ELBO):
 
     def learn(self, run: Run, index: Tensor, joint: Joint) -> None:
         """Called with the pass over the batch of rows `index`."""
+
+    def penalty(self, run: Run, index: Tensor, joint: Joint) -> Tensor | None:
+        """A scalar that the batch of rows `index` owes beyond its bound, in nats per row; None for nothing."""
+        return None
 
     def describe(self) -> str:
         """What a record says of the objective: all that decides the result."""

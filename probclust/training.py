@@ -274,7 +274,7 @@ class _Loss(nn.Module):
             return False
         if self.step.loss is not None:
             return self.step.separable
-        return isinstance(self.objective, Objective) and self.run.pairs is None
+        return isinstance(self.objective, Objective) and self.objective.is_separable and self.run.pairs is None
 
     def begin(self, epoch: int) -> dict[str, Any]:
         """Before an epoch: what the objective has to do, and facts for the history."""
@@ -294,7 +294,12 @@ class _Loss(nn.Module):
         bound, joint = self.objective.per_row(story.model, story.guide, x, y, clusters)
         self.objective.learn(self.run, index, joint)
         self.monitor.add(joint)
-        return -bound if self.run.pairs is None else self._penalty(len(x)) - bound
+        loss = -bound if self.run.pairs is None else self._penalty(len(x)) - bound
+        owed = self.objective.penalty(self.run, index, joint)
+        if owed is None:
+            return loss
+        self.monitor.add_term("penalty", -owed, len(x))
+        return loss + owed
 
     def _penalty(self, n_rows: int) -> Tensor | float:
         """The weighted penalty of pairs, of up to half as many as a batch has rows: both ends are scored beside it."""

@@ -159,7 +159,7 @@ def test_augmented_images_start_from_codes():
 @pytest.mark.parametrize("pretraining", ["neighbours", "embedding"])
 def test_neighbours_of_images_are_near_by_tangent_distance(pretraining, monkeypatch):
     asked = []
-    for module in ("warm_start", "neighbour_embedding"):
+    for module in ("warm_start", "embedding_start"):
         monkeypatch.setattr(
             f"probclust.{module}.nearest_neighbours",
             lambda x, n_neighbours, shape: asked.append(shape) or nearest_neighbours(x, n_neighbours, shape),

@@ -14,6 +14,7 @@ from probclust.models import (
     DAMIC,
     DCN,
     DEC,
+    DGG,
     DMAE,
     GMVAE,
     IDEC,
@@ -51,6 +52,7 @@ OURS = [
         lambda: GMVAE(4, 3, 2, w_dim=2, hidden=(8,), w_hidden=(8,), prior_hidden=(8,)),
         lambda n: torch.rand(n, 4),
     ),
+    Case("dgg", lambda: DGG(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
     Case("dmae", lambda: DMAE(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
     Case("mixture-of-vaes", lambda: MixtureOfVAEs(4, 3, latent_dim=2, hidden=(8,)), lambda n: torch.rand(n, 4)),
 ]

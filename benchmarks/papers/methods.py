@@ -152,6 +152,7 @@ STORIES: dict[str, OfStory] = {
     "k-DAE": OfStory("damic", {"gate": False}),
     "DEC": OfStory("dec"),
     "IDEC": OfStory("idec"),
+    "DGG": OfStory("dgg"),
     "GMVAE": OfStory("gmvae"),
     "DCN": OfStory("dcn"),
 }
