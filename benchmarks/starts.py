@@ -31,7 +31,7 @@ from probclust.block_likelihood import block_likelihood
 from probclust.embedding_start import n_embeddings_of
 from probclust.gaussian_merging import merged_gaussians, refined
 from probclust.nearest_neighbours import nearest_neighbours
-from probclust.neighbour_embedding import fuzzy_graph, neighbour_embedding
+from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.tangent_distance import tangent_neighbours
 
 FILE = RESULTS / "starts.jsonl"
@@ -105,7 +105,7 @@ def variants(
     if shape is not None:
         graphs |= {name: neighbours(x, shape) for name, neighbours in GRAPHS_OF_IMAGES.items()}
     for name, neighbours in graphs.items():
-        graph = fuzzy_graph(*neighbours)
+        graph = neighbour_graph(*neighbours)
         points = embeddings(graph)
         yield name, best(graph, points), graph
         if name == "default":

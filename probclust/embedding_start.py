@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from probclust.block_likelihood import block_likelihood
 from probclust.gaussian_merging import merged_gaussians
 from probclust.nearest_neighbours import nearest_neighbours
-from probclust.neighbour_embedding import fuzzy_graph, neighbour_embedding
+from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
@@ -54,7 +54,7 @@ def embedding_start(
         n_clusters = run.story.n_clusters
         distance, neighbour = nearest_neighbours(x, n_neighbours, image_shape)
         run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
-        graph = fuzzy_graph(distance, neighbour)
+        graph = neighbour_graph(distance, neighbour)
         n_tried = n_embeddings_of(len(x)) if n_embeddings is None else positive("n_embeddings", n_embeddings)
         best = -float("inf")
         for seed in np.random.SeedSequence(run.seed).generate_state(n_tried).tolist():

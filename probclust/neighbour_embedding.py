@@ -20,37 +20,20 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from torch import Tensor
 
-from probclust.nearest_neighbours import nearest_neighbours
-from probclust.tangent_distance import ImageShape
-
 A, B = 1.929, 0.7915
 """Of the closeness 1 / (1 + A d^(2B)) that fits exp(-d), UMAP's for a minimal distance of 0 and a spread of 1."""
 
 
-def neighbour_graph(x: NDArray[Any], n_neighbours: int = 10, image_shape: ImageShape | None = None) -> coo_array:
+def neighbour_graph(distance: NDArray[Any], neighbour: NDArray[Any]) -> coo_array:
     """The symmetric graph of fuzzy neighbours.
 
     Args:
-        x: (rows, features).
-        n_neighbours: nearest other rows of each.
-        image_shape: height and width where rows are images, see `nearest_neighbours`.
+        distance: (rows, n_neighbours) to the nearest other rows of each, increasing.
+        neighbour: (rows, n_neighbours) their row numbers.
 
     Returns:
         (rows, rows) sparse weights between 0 and 1; those of a row's own neighbours, before the graph is made
         symmetric, have the sum log2(n_neighbours + 1).
-    """
-    return fuzzy_graph(*nearest_neighbours(x, n_neighbours, image_shape))
-
-
-def fuzzy_graph(distance: NDArray[Any], neighbour: NDArray[Any]) -> coo_array:
-    """`neighbour_graph` of neighbours that are known.
-
-    Args:
-        distance: (rows, n_neighbours), increasing.
-        neighbour: (rows, n_neighbours) row numbers.
-
-    Returns:
-        (rows, rows) sparse weights.
     """
     n_rows, k = distance.shape
     beyond = distance - distance[:, :1]

@@ -10,9 +10,14 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
+from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import A, B, neighbour_embedding, neighbour_graph
 
 X = np.random.default_rng(0).normal(size=(60, 4))
+
+
+def graph_of(x, n_neighbours):
+    return neighbour_graph(*nearest_neighbours(x, n_neighbours))
 
 
 def test_weights_are_those_of_umap_row_by_row():
@@ -22,11 +27,11 @@ def test_weights_are_those_of_umap_row_by_row():
         scale = brentq(lambda s, d=d: np.exp(-(d - d[0]) / s).sum() - np.log2(8), 1e-6, 1e3)
         one_way[i, neighbour[i]] = np.exp(-(d - d[0]) / scale)
     expected = one_way + one_way.T - one_way * one_way.T
-    np.testing.assert_allclose(neighbour_graph(X, 7).toarray(), expected, atol=1e-6)
+    np.testing.assert_allclose(graph_of(X, 7).toarray(), expected, atol=1e-6)
 
 
 def test_rows_that_are_alike_have_finite_weights():
-    weight = neighbour_graph(np.repeat(X[:10], 6, axis=0), 5).data
+    weight = graph_of(np.repeat(X[:10], 6, axis=0), 5).data
     assert np.isfinite(weight).all()
     assert weight.min() >= 0
     assert weight.max() <= 1 + 1e-12
@@ -40,13 +45,13 @@ def test_the_curve_of_closeness_fits_the_exponential():
 
 def test_neighbours_stay_neighbours_better_than_in_principal_components():
     x = load_digits().data[:600] / 16
-    points = neighbour_embedding(x, neighbour_graph(x, 10), n_components=2)
+    points = neighbour_embedding(x, graph_of(x, 10), n_components=2)
     ours, linear = (trustworthiness(x, p, n_neighbors=10) for p in (points.numpy(), PCA(2).fit_transform(x)))
     assert ours > 0.95 > linear
 
 
 def test_one_seed_gives_one_embedding():
-    graph = neighbour_graph(X, 5)
+    graph = graph_of(X, 5)
     first, again, other = (neighbour_embedding(X, graph, n_components=3, epochs=5, seed=s) for s in (0, 0, 1))
     assert first.shape == (60, 3)
     assert torch.equal(first, again)
@@ -54,4 +59,4 @@ def test_one_seed_gives_one_embedding():
 
 
 def test_more_components_than_features_are_taken():
-    assert neighbour_embedding(X, neighbour_graph(X, 5), n_components=10, epochs=3).isfinite().all()
+    assert neighbour_embedding(X, graph_of(X, 5), n_components=10, epochs=3).isfinite().all()
