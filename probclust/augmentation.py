@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from probclust.tangent_distance import checked_image_shape
+
 
 @dataclass(frozen=True)
 class RotateAndShift:
@@ -43,12 +45,7 @@ class RotateAndShift:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(rows, height * width) changed images, from (rows, height * width)."""
-        height, width = self.image_shape
-        if x.shape[1] != height * width:
-            raise ValueError(
-                f"images of {height} by {width} pixels need {height * width} columns, got {x.shape[1]}; give the "
-                "data set's image_shape"
-            )
+        height, width = checked_image_shape(self.image_shape, x.shape[1])
         angle, down, right = (2 * torch.rand(3, len(x), dtype=x.dtype) - 1).to(x.device)
         images = x.view(-1, height, width)
         angle, down, right = math.radians(self.degrees) * angle, self.shift * down, self.shift * right
