@@ -206,7 +206,9 @@ def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Comput
         with warnings.catch_warnings():  # a mixture short of EM's tolerance is good enough for a start
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = mixture.fit_predict(codes)
-        start_from(labels, run)
+        # rounding decides among starts of EM that end alike but for their numbering: number by the rows' order
+        _, first, labels = np.unique(labels, return_index=True, return_inverse=True)
+        start_from(first.argsort().argsort()[labels], run)
 
     return Compute(name="start", run=find)
 
