@@ -152,11 +152,13 @@ def run(data: str, seed: int) -> None:
 
 def table() -> str:
     """The Markdown table: accuracy of the starting clusters and, in brackets, share of edges within a class."""
-    lines = [("ACC [edges within classes]", *SETS), ("---",) * (len(SETS) + 1)]
+    records = read(FILE)
+    sets = [data for data in SETS if any(record["data"] == data for record in records)]
+    lines = [("ACC [edges within classes]", *sets), ("---",) * (len(sets) + 1)]
     for name in VARIANTS:
         cells = []
-        for data in SETS:
-            own = [record for record in read(FILE) if (record["data"], record["variant"]) == (data, name)]
+        for data in sets:
+            own = [record for record in records if (record["data"], record["variant"]) == (data, name)]
             edges = f" [{own[0]['edges_within_classes']:.3f}]" if own and name in {**GRAPHS, **GRAPHS_OF_IMAGES} else ""
             cells.append(spread([record["accuracy"] for record in own]) + edges if own else "")
         lines.append((name, *cells))
