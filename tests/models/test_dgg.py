@@ -13,6 +13,7 @@ import probclust as pc
 from probclust.joint import trace_joint
 from probclust.models import DGG, VaDE
 from probclust.models.dgg import Linked, jensen_shannon
+from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run
 from probclust.starting_labels import NEIGHBOURS
 
@@ -54,16 +55,20 @@ def test_the_penalty_is_the_divergence_from_each_rows_neighbour():
     torch.testing.assert_close(found, 2.5 * jensen_shannon(here.table, there.table).mean())
 
 
-def test_without_weight_it_is_vade():
+def test_its_recipe_is_vades_with_links():
+    steps, others = DGG(6, 3, **SMALL).recipe(**SHORT, weight=2.0), VaDE(6, 3, **SMALL).recipe(**SHORT)
+    assert [step.name for step in steps if step.name != "links"] == [step.name for step in others]
+    assert [step.objective.weight for step in steps if isinstance(step, SVI)] == [2.0, 2.0]
+
+
+def test_the_bound_is_vades():
     x, _ = blobs()
-    fitted = []
-    for story, recipe in ((DGG(6, 3, **SMALL), {**SHORT, "weight": 0.0}), (VaDE(6, 3, **SMALL), SHORT)):
-        steps = story.recipe(**recipe)
-        names = [step.name for step in steps if step.name != "links"]
-        fitted.append(names)
-    assert fitted[0] == fitted[1]
-    x_bound = [Linked(0.0).per_row(story.model, story.guide, x[:5])[0].shape for story in (DGG(6, 3, **SMALL),)]
-    assert x_bound == [torch.Size([])]
+    story = DGG(6, 3, **SMALL)
+    bounds = []
+    for objective in (Linked(5.0), Exact()):
+        torch.manual_seed(0)
+        bounds.append(objective.per_row(story.model, story.guide, x)[0])
+    torch.testing.assert_close(*bounds)
 
 
 @pytest.mark.parametrize("engine", ["eager", "staged"])
