@@ -30,9 +30,9 @@ from benchmarks.record import RESULTS, append, made, read
 from probclust.block_likelihood import block_likelihood
 from probclust.embedding_start import n_embeddings_of
 from probclust.gaussian_merging import merged_gaussians, refined
+from probclust.image_distortion import distortion_neighbours
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
-from probclust.tangent_distance import tangent_neighbours
 
 FILE = RESULTS / "starts.jsonl"
 SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k")
@@ -72,10 +72,11 @@ GRAPHS: dict[str, Callable[[NDArray[Any], tuple[int, int] | None], Neighbours]] 
 }
 GRAPHS_OF_IMAGES: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours]] = {
     "Euclidean neighbours": lambda x, shape: nearest_neighbours(x, 15),
-    "no blur": lambda x, shape: tangent_neighbours(x, shape, 15, blur=0.0),
-    "changes cost a third": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.01),
-    "changes cost three times as much": lambda x, shape: tangent_neighbours(x, shape, 15, ridge=0.1),
-    "100 candidates instead of 50": lambda x, shape: tangent_neighbours(x, shape, 15, n_candidates=100),
+    "one round of candidates instead of three": lambda x, shape: distortion_neighbours(x, shape, 15, rounds=1),
+    "two rounds of candidates": lambda x, shape: distortion_neighbours(x, shape, 15, rounds=2),
+    "pixels at most one off instead of two": lambda x, shape: distortion_neighbours(x, shape, 15, warp=1),
+    "images of 14 pixels a side instead of 20": lambda x, shape: distortion_neighbours(x, shape, 15, side=14),
+    "images of 28 pixels a side": lambda x, shape: distortion_neighbours(x, shape, 15, side=28),
 }
 CLUSTERERS: dict[str, Clusterer] = {"k-means on the embedding": _kmeans, "EM from k-means": _em_from_kmeans}
 ONE, FLAT = "one embedding instead of the best of several", "2 dimensions instead of 10"

@@ -41,6 +41,7 @@ from torch.nn import functional
 from probclust.code_density import CodeDensity
 from probclust.embedding_start import embedding_start
 from probclust.experts import run_experts
+from probclust.image_shape import ImageShape
 from probclust.joint import Pass
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
 from probclust.networks import Autoencoder, StackedMLP, mlp, redraw
@@ -48,7 +49,6 @@ from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, 
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import positive, predict
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import MEMBERS, SIZES, chosen_pretraining, own_rows, pretrained_start
 
 
@@ -164,7 +164,7 @@ class DAMIC(Story):
                 with pretraining="autoencoder" only; 0 for none.
             rounds: supervised starts and joint trainings; from the second on, fresh gate and experts start from the
                 clusters that the last round ended with. The paper has one.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         single = Autoencoder(self.n_features, start_hidden, start_dim)

@@ -42,13 +42,13 @@ from torch.nn import functional
 
 from probclust.code_density import CodeDensity
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.image_shape import ImageShape
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
 from probclust.networks import mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import chosen_pretraining, cluster_moments, encode_all, pretrained_start, rescale_codes
 
 
@@ -142,7 +142,7 @@ class DCN(Story):
             fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours
                 or an embedding, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         if fit_epochs is None:

@@ -31,11 +31,11 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.image_shape import ImageShape
 from probclust.networks import mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import chosen_pretraining, encode_all, pretrained_start, rescale_codes
 
 
@@ -126,7 +126,7 @@ class DEC(Story):
             layerwise_epochs: epochs for each layer of the autoencoder on its own, before it is trained whole, with
                 pretraining="autoencoder" only; 0 for none.
             noise: share of a layer's inputs dropped in those epochs.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         start = pretrained_start(
             chosen_pretraining(self, pretraining, image_shape),

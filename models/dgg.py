@@ -8,7 +8,7 @@ with j a neighbour of i drawn anew at each step, and JS the Jensen-Shannon diver
 their clusters. The bound that is reported is VaDE's own, without the second term.
 
 Unlike the paper, whose graph comes from a Siamese network and weighs its links, links go to the nearest neighbours, of
-images by tangent distance, and count alike; and the start is VaDE's here, with its default.
+images by the image distortion model, and count alike; and the start is VaDE's here, with its default.
 
 Source: L. Yang, N.-M. Cheung, J. Li, J. Fang, "Deep clustering by Gaussian mixture variational autoencoders with graph
 embedding", ICCV 2019, section 3.
@@ -23,6 +23,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from probclust.image_shape import ImageShape
 from probclust.joint import Joint, programs, trace_joint
 from probclust.likelihoods import view
 from probclust.models.vade import VaDE
@@ -30,7 +31,6 @@ from probclust.nearest_neighbours import nearest_neighbours
 from probclust.objectives import Exact
 from probclust.recipe import SVI, Compute, Run, Step
 from probclust.starting_labels import NEIGHBOURS, complete_rows
-from probclust.tangent_distance import ImageShape
 
 
 class DGG(VaDE):

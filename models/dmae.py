@@ -43,6 +43,7 @@ from torch.nn import functional
 
 from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.fourier_features import fourier_start
+from probclust.image_shape import ImageShape
 from probclust.medoids import kmedoids_start
 from probclust.networks import mlp
 from probclust.precision import in_full
@@ -51,7 +52,6 @@ from probclust.recorded import fresh
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import (
     Augment,
     chosen_pretraining,
@@ -200,7 +200,7 @@ class DMAE(Story):
             augment: changes the rows at every step of pre-training; for images, the paper's is
                 `probclust.augmentation.RotateAndShift`.
             gamma: of the kernel whose Fourier features are learned.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         if pretraining is None and not self.deep:
             pretraining = "none"

@@ -44,13 +44,13 @@ from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.experts import run_experts
+from probclust.image_shape import ImageShape
 from probclust.joint import CLUSTER, Joint
 from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
 from probclust.networks import GaussianEncoder, StackedMLP, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import (
     chosen_pretraining,
     cluster_moments,
@@ -144,7 +144,7 @@ class GMVAE(Story):
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
             minimum_information: nats per row below which the divergence of p(cluster | z, w) from the weights costs
                 nothing, see `MinimumInformation`; 0 for none.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         objective = MinimumInformation(minimum_information) if minimum_information else "exact"

@@ -35,6 +35,7 @@ from probclust.embedding_start import embedding_start
 from probclust.experts import run_experts
 from probclust.fitting import fit
 from probclust.global_guide import Kind
+from probclust.image_shape import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
 from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, redraw
@@ -42,7 +43,6 @@ from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import chosen_pretraining, directions, kmeans_start, neighbour_pretraining, own_rows
 from probclust.weights import WeightsOption, start_weights, weights_named
 
@@ -148,7 +148,7 @@ class MixtureOfVAEs(Story):
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
             fit_epochs: epochs of each expert on its own cluster.
             epochs: epochs of SVI.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         if chosen not in ("neighbours", "embedding", "vade"):

@@ -33,13 +33,13 @@ from torch import Tensor, nn
 from probclust.architectures import ByRow, Network
 from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.global_guide import Kind
+from probclust.image_shape import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
 from probclust.priors import Prior, on_sphere, prior_named
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.starting_labels import complete_rows
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape
 from probclust.warm_start import (
     chosen_pretraining,
     cluster_moments,
@@ -148,7 +148,7 @@ class VaDE(Story):
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
-            image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         if chosen not in ("neighbours", "embedding", "autoencoder"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from probclust.tangent_distance import checked_image_shape
+from probclust.image_shape import checked_image_shape
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from probclust.block_likelihood import block_likelihood
 from probclust.gaussian_merging import merged_gaussians
+from probclust.image_shape import ImageShape
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
-from probclust.tangent_distance import ImageShape
 
 View = Callable[[Tensor], Tensor]
 
@@ -45,7 +45,7 @@ def embedding_start(
         n_embeddings: embeddings to try, of which that counts whose clusters have the largest `block_likelihood`; None
             for `n_embeddings_of` the rows. The first whose clusters no edge joins ends the search.
         view: (rows, n_features) to the columns in which rows are neighbours; None for x.
-        image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+        image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
     """
 
     def find(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Nearest neighbours of rows: by the Euclidean distance, or of images by tangent distance."""
+"""Nearest neighbours of rows: by the Euclidean distance, or of images by the image distortion model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from probclust.tangent_distance import ImageShape, tangent_neighbours
+from probclust.image_distortion import distortion_neighbours
+from probclust.image_shape import ImageShape
 
 
 def nearest_neighbours(
@@ -18,13 +19,13 @@ def nearest_neighbours(
     Args:
         x: (rows, features) without NaN.
         n_neighbours: of each row; all others where there are fewer.
-        image_shape: height and width where rows are images, which are then compared by tangent distance.
+        image_shape: height and width where rows are images, which are then compared by the image distortion model.
 
     Returns:
         (rows, n_neighbours) distances, increasing, and (rows, n_neighbours) row numbers.
     """
     n_neighbours = min(n_neighbours, len(x) - 1)
     if image_shape is not None:
-        return tangent_neighbours(x, image_shape, n_neighbours)
+        return distortion_neighbours(x, image_shape, n_neighbours)
     distance, neighbour = NearestNeighbors(n_neighbors=n_neighbours).fit(x).kneighbors()
     return distance, neighbour

@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from probclust.data.stored import Rows
 from probclust.embedding_start import embedding_pretraining, embedding_start
+from probclust.image_shape import ImageShape, checked_image_shape
 from probclust.layerwise import layerwise_pretraining
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
 from probclust.starting_labels import KMEANS, NEIGHBOURS, complete_rows, start_from
 from probclust.story import Story
-from probclust.tangent_distance import ImageShape, checked_image_shape
 
 MEMBERS, SIZES = "members", "sizes"
 """Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
@@ -64,7 +64,7 @@ def neighbour_pretraining(
         augment: changes the rows, and the neighbours beside them, at every step.
         view: (rows, n_features) to the columns in which rows are neighbours and are reconstructed, such as the
             logarithms of counts; None for x.
-        image_shape: height and width where rows are images, whose neighbours are then near by tangent distance.
+        image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
 
     Returns:
         A step that finds the neighbours, and the training step.

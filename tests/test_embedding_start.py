@@ -157,7 +157,7 @@ def test_augmented_images_start_from_codes():
 
 
 @pytest.mark.parametrize("pretraining", ["neighbours", "embedding"])
-def test_neighbours_of_images_are_near_by_tangent_distance(pretraining, monkeypatch):
+def test_neighbours_of_images_are_asked_for_by_their_shape(pretraining, monkeypatch):
     asked = []
     for module in ("warm_start", "embedding_start"):
         monkeypatch.setattr(
