@@ -1,8 +1,8 @@
 """A start from the rows' neighbour graph: clusters of its embedding, and codes that follow it.
 
-Clusters that are islands of a neighbour embedding are found there by Gaussians with full covariances, whatever their
-sizes and shapes. Which islands there are differs from one embedding to the next, so that of several the one counts
-whose clusters explain the graph best.
+Clusters of a neighbour embedding are found there twice: by Gaussians with full covariances, which take islands of any
+size and shape for what they are, and by k-means, which cuts islands that touch. Which islands there are differs from
+one embedding to the next. Of all these clusters those count that explain the graph best.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def embedding_start(
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, and an embedding into `run.memory[EMBEDDING]`.
 
-    The labels of k-means on that embedding, which the clusters improve on, are kept in `run.memory[KMEANS]`, and the
-    neighbours of each row in `run.memory[NEIGHBOURS]`.
+    The labels of k-means on that embedding are kept in `run.memory[KMEANS]`, and the neighbours of each row in
+    `run.memory[NEIGHBOURS]`.
 
     Args:
         n_neighbours: nearest neighbours of each row in the graph.
         n_components: dimensions of the embedding.
         n_embeddings: embeddings to try, of which that counts whose clusters have the largest `block_likelihood`; None
-            for `n_embeddings_of` the rows. The first whose clusters no edge joins ends the search.
+            for `n_embeddings_of` the rows. The first clusters that no edge joins end the search.
         view: (rows, n_features) to the columns in which rows are neighbours; None for x.
         image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
     """
@@ -59,14 +59,16 @@ def embedding_start(
         best = -float("inf")
         for seed in np.random.SeedSequence(run.seed).generate_state(n_tried).tolist():
             tried = neighbour_embedding(x, graph, n_components=n_components, seed=seed)
-            found = merged_gaussians(tried.double().numpy(), n_clusters, seed=seed)
-            score = block_likelihood(graph, found, n_clusters)
-            if score > best:
-                best, labels, embedding = score, found, tried
-            if not (graph.data * (found[graph.coords[0]] != found[graph.coords[1]])).any():
-                break  # clusters that no edge joins
+            points = tried.double().numpy()
+            plain = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(points)
+            for found in (merged_gaussians(points, n_clusters, seed=seed), plain):
+                joined = (graph.data * (found[graph.coords[0]] != found[graph.coords[1]])).any()
+                score = block_likelihood(graph, found, n_clusters) if joined else float("inf")
+                if score > best:
+                    best, labels, embedding, kmeans = score, found, tried, plain
+            if best == float("inf"):
+                break
         run.memory[EMBEDDING] = embedding.to(run.x)
-        kmeans = KMeans(n_clusters, n_init=10, random_state=run.seed % 2**32).fit_predict(embedding.double().numpy())
         run.memory[KMEANS] = torch.as_tensor(kmeans).long()
         start_from(labels, run)
 

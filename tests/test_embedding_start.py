@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,21 +87,28 @@ def test_stories_start_from_it(story_class):
     assert pc.predict(story, x).bincount(minlength=2).min() > 100
 
 
-def test_of_several_embeddings_the_one_whose_clusters_explain_the_graph_best_counts(monkeypatch):
+@pytest.mark.parametrize("by_kmeans", [False, True])
+def test_of_several_clusterings_the_one_that_explains_the_graph_best_counts(by_kmeans, monkeypatch):
     x, y = moons()
     random = np.random.default_rng(0)
-    candidates = [random.permutation(y.numpy()), np.where(random.random(600) < 0.05, 1 - y, y), random.permutation(y)]
+    best = np.where(random.random(600) < 0.05, 1 - y, y)
+    others = [random.permutation(y.numpy()) for _ in range(5)]
     seen = []
 
-    def next_candidate(points, n_clusters, *, seed):
+    def gaussians(points, n_clusters, *, seed):
         seen.append(seed)
-        return candidates[len(seen) - 1]
+        return best if len(seen) == 2 and not by_kmeans else others.pop()
 
-    monkeypatch.setattr("probclust.embedding_start.merged_gaussians", next_candidate)
+    def kmeans(n_clusters, *, n_init, random_state):
+        found = best if len(seen) == 2 and by_kmeans else others.pop()
+        return SimpleNamespace(fit_predict=lambda points: found)
+
+    monkeypatch.setattr("probclust.embedding_start.merged_gaussians", gaussians)
+    monkeypatch.setattr("probclust.embedding_start.KMeans", kmeans)
     run = run_of(x)
     embedding_start(n_embeddings=3).run(run)
     assert len(set(seen)) == 3
-    assert torch.equal(run.memory[START], torch.as_tensor(candidates[1]))
+    assert torch.equal(run.memory[START], torch.as_tensor(best))
 
 
 def test_clusters_that_no_edge_joins_end_the_search(monkeypatch):
