@@ -39,7 +39,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.code_density import CodeDensity
-from probclust.embedding_start import embedding_start
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
 from probclust.joint import Pass
@@ -49,7 +48,15 @@ from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, 
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import positive, predict
 from probclust.story import Story
-from probclust.warm_start import MEMBERS, SIZES, chosen_pretraining, own_rows, pretrained_start
+from probclust.warm_start import (
+    FROM_ROWS,
+    MEMBERS,
+    SIZES,
+    chosen_pretraining,
+    own_rows,
+    pretrained_start,
+    start_from_rows,
+)
 
 
 class DAMIC(Story):
@@ -131,7 +138,7 @@ class DAMIC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 10,
         epochs: int = 5,
@@ -152,7 +159,8 @@ class DAMIC(Story):
         training then do better than long training, which the bound does not show.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
+                "words" for those of documents by their words' vectors; "autoencoder" for the paper's
                 start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself.
                 None for "embedding" where `image_shape` is given, else "neighbours".
             pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
@@ -187,8 +195,8 @@ class DAMIC(Story):
                 Train(name="experts" + again, loss=self._experts_loss, epochs=fit_epochs, batch_size=64),
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
-        if chosen == "embedding":  # which needs no codes
-            start: list[Step] = [embedding_start(image_shape=image_shape)]
+        if chosen in FROM_ROWS:  # which needs no codes
+            start: list[Step] = [start_from_rows(chosen, image_shape=image_shape)]
         else:
             start = pretrained_start(
                 chosen,

@@ -49,7 +49,14 @@ from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import chosen_pretraining, cluster_moments, encode_all, pretrained_start, rescale_codes
+from probclust.warm_start import (
+    FROM_ROWS,
+    chosen_pretraining,
+    cluster_moments,
+    encode_all,
+    pretrained_start,
+    rescale_codes,
+)
 
 
 class DCN(Story):
@@ -122,7 +129,7 @@ class DCN(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int | None = None,
         epochs: int = 10,
@@ -135,7 +142,8 @@ class DCN(Story):
         deviation of 1 first, so that lambda means the same whatever the pre-training.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's,
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
+                "words" for those of documents by their words' vectors; "autoencoder" for the paper's,
                 with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
                 given, else "neighbours".
             pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
@@ -146,7 +154,7 @@ class DCN(Story):
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
         if fit_epochs is None:
-            fit_epochs = 5 if chosen in ("neighbours", "embedding") else 0
+            fit_epochs = 5 if chosen in ("neighbours", *FROM_ROWS) else 0
         networks = [self.encoder, self.decoder, self.likelihood]
         fit = SVI(
             name="fit to start",

@@ -96,7 +96,7 @@ class DEC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
         pretrain_epochs: int = 15,
         fit_epochs: int = 3,
         epochs: int = 100,
@@ -116,6 +116,7 @@ class DEC(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
+                "words" for those of bags of words by their words' vectors, which the codes follow too;
                 or "autoencoder". None for "embedding" where `image_shape` is given, else "neighbours".
             pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.

@@ -45,7 +45,7 @@ class DGG(VaDE):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,

@@ -173,7 +173,7 @@ class DMAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "fourier", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "fourier", "none"] | None = None,
         pretrain_epochs: int | None = None,
         epochs: int = 30,
         learning_rate: float = 1e-5,
@@ -188,7 +188,8 @@ class DMAE(Story):
         Mahalanobis keep what they decide.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for the paper's
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
+                "words" for those of documents by their words' vectors; "autoencoder" for the paper's
                 start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
                 it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
                 None for "none" where there are no networks; else for "embedding" where `image_shape` is given and no

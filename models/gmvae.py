@@ -124,7 +124,7 @@ class GMVAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int | None = None,
@@ -136,7 +136,8 @@ class GMVAE(Story):
         Unlike the paper, which trains from random weights, the default has a warm start.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "autoencoder" for one that
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
+                "words" for those of documents by their words' vectors; "autoencoder" for one that
                 only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone. None for "embedding"
                 where `image_shape` is given, else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.

@@ -31,7 +31,6 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import Network, stacked_decoder, stacked_trunk
-from probclust.embedding_start import embedding_start
 from probclust.experts import run_experts
 from probclust.fitting import fit
 from probclust.global_guide import Kind
@@ -43,7 +42,15 @@ from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
-from probclust.warm_start import chosen_pretraining, directions, kmeans_start, neighbour_pretraining, own_rows
+from probclust.warm_start import (
+    FROM_ROWS,
+    chosen_pretraining,
+    directions,
+    kmeans_start,
+    neighbour_pretraining,
+    own_rows,
+    start_from_rows,
+)
 from probclust.weights import WeightsOption, start_weights, weights_named
 
 
@@ -130,7 +137,7 @@ class MixtureOfVAEs(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "vade"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "vade"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
@@ -142,7 +149,8 @@ class MixtureOfVAEs(Story):
         neighbour embedding.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; or "vade" for the paper's
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
+                "words" for those of documents by their words' vectors; or "vade" for the paper's
                 start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None for
                 "embedding" where `image_shape` is given and no cluster may be empty, else "neighbours".
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
@@ -151,8 +159,8 @@ class MixtureOfVAEs(Story):
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
-        if chosen not in ("neighbours", "embedding", "vade"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'vade', got {chosen!r}")
+        if chosen not in ("neighbours", *FROM_ROWS, "vade"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'words' or 'vade', got {chosen!r}")
         sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
         autoencoder = Autoencoder(sizes[0], (500, 500, 2000), self.latent_dim, sizes[1])
 
@@ -187,8 +195,8 @@ class MixtureOfVAEs(Story):
                 image_shape=image_shape,
             )
             start.append(self.weights.starting_clusters(directions(encode)))
-        elif chosen == "embedding":
-            start = [embedding_start(view=partial(view, self.likelihood), image_shape=image_shape)]
+        elif chosen in FROM_ROWS:
+            start = [start_from_rows(chosen, view=partial(view, self.likelihood), image_shape=image_shape)]
         if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
             start.append(Compute(name="mixture weights", run=self._start_weights))
         return [

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import ByRow, Network
-from probclust.embedding_start import embedding_pretraining, embedding_start
+from probclust.embedding_start import embedding_pretraining
 from probclust.global_guide import Kind
 from probclust.image_shape import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
@@ -41,6 +41,7 @@ from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.starting_labels import complete_rows
 from probclust.story import Story
 from probclust.warm_start import (
+    FROM_ROWS,
     chosen_pretraining,
     cluster_moments,
     directions,
@@ -49,6 +50,7 @@ from probclust.warm_start import (
     neighbour_pretraining,
     reconstruction_pretraining,
     rescale_codes,
+    start_from_rows,
 )
 from probclust.weights import WeightsOption, start_weights, weights_named
 
@@ -129,7 +131,7 @@ class VaDE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
@@ -142,6 +144,7 @@ class VaDE(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
+                "words" for those of bags of words by their words' vectors, which the codes follow too;
                 or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by layer) and a Gaussian
                 mixture on its codes. None for "embedding" where `image_shape` is given and no cluster may be empty,
                 else "neighbours".
@@ -151,8 +154,8 @@ class VaDE(Story):
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape)
-        if chosen not in ("neighbours", "embedding", "autoencoder"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding' or 'autoencoder', got {chosen!r}")
+        if chosen not in ("neighbours", *FROM_ROWS, "autoencoder"):
+            raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'words' or 'autoencoder', got {chosen!r}")
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
         networks = encode, lambda z: seen(self.decode(z)), modules
@@ -162,9 +165,9 @@ class VaDE(Story):
         if chosen == "neighbours":
             start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
             start.append(self.weights.starting_clusters(directions(encode)))
-        elif chosen == "embedding":
+        elif chosen in FROM_ROWS:
             start = [
-                embedding_start(view=seen, image_shape=image_shape),
+                start_from_rows(chosen, view=seen, image_shape=image_shape),
                 embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),
             ]
         else:

@@ -23,9 +23,13 @@ from probclust.recipe import START, Batch, Compute, Run, Step, Train
 from probclust.scoring import positive
 from probclust.starting_labels import KMEANS, NEIGHBOURS, complete_rows, start_from
 from probclust.story import Story
+from probclust.words_start import words_start
 
 MEMBERS, SIZES = "members", "sizes"
 """Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
+
+FROM_ROWS = "embedding", "words"
+"""Names of the starts that find clusters of the rows themselves, before any network is trained."""
 
 Augment = Callable[[Tensor], Tensor]
 """(rows, n_features) to as many changed rows, drawn from torch's generator, like `probclust.augmentation`'s."""
@@ -247,8 +251,9 @@ def pretrained_start(
 
     Args:
         pretraining: "neighbours", and k-means on the directions of the codes; "embedding", clusters of a neighbour
-            embedding, which the codes then follow; "autoencoder", which only reconstructs, and k-means on the codes;
-            or "none", and k-means on x.
+            embedding, which the codes then follow; "words", for bags of words, clusters of their words' vectors, which
+            the codes follow too; "autoencoder", which only reconstructs, and k-means on the codes; or "none", and
+            k-means on x.
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
@@ -264,10 +269,10 @@ def pretrained_start(
             encode, decode, modules, epochs=epochs or 15, augment=augment, image_shape=image_shape
         )
         return [*pretrain, kmeans_start(directions(encode))]
-    if pretraining == "embedding":
+    if pretraining in FROM_ROWS:
         if augment is not None:
-            raise ValueError("pretraining='embedding' takes no augment: the embedding is that of fixed rows")
-        start = embedding_start(image_shape=image_shape)
+            raise ValueError(f"pretraining={pretraining!r} takes no augment: its clusters are those of fixed rows")
+        start = start_from_rows(pretraining, image_shape=image_shape)
         return [start, embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
     if pretraining == "autoencoder":
         pretrain = reconstruction_pretraining(
@@ -276,7 +281,22 @@ def pretrained_start(
         return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
         return [kmeans_start()]
-    raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'autoencoder' or 'none', got {pretraining!r}")
+    raise ValueError(
+        f"pretraining must be 'neighbours', 'embedding', 'words', 'autoencoder' or 'none', got {pretraining!r}"
+    )
+
+
+def start_from_rows(
+    pretraining: str, *, view: Callable[[Tensor], Tensor] | None = None, image_shape: ImageShape | None = None
+) -> Compute:
+    """The step that finds clusters of the rows themselves.
+
+    Args:
+        pretraining: one of `FROM_ROWS`: "embedding" for `embedding_start`, "words" for `words_start`.
+        view: (rows, n_features) to the columns in which rows are compared; None for x.
+        image_shape: height and width where rows are images.
+    """
+    return words_start(view=view) if pretraining == "words" else embedding_start(view=view, image_shape=image_shape)
 
 
 def directions(encode: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,16 @@ def _subset(name: str) -> Callable[[], tuple[Rows, Labels]]:
     return read
 
 
+def _documents(name: str) -> Callable[[], tuple[Rows, Labels]]:
+    """Rows of unit length become of squared length n_features, as the papers have them (Xie and others, 2016)."""
+
+    def read() -> tuple[Rows, Labels]:
+        data = pc.data.load(name)
+        return data.x * np.float32(np.sqrt(data.x.shape[1])), data.y
+
+    return read
+
+
 SETS: dict[str, Callable[[], tuple[Rows, Labels]]] = {
     "digits": _whole("digits"),
     "usps": _whole("usps"),
@@ -38,8 +49,8 @@ SETS: dict[str, Callable[[], tuple[Rows, Labels]]] = {
     "fashion_mnist-10k": _subset("fashion_mnist"),
     "mnist": _whole("mnist"),
     "fashion_mnist": _whole("fashion_mnist"),
-    "reuters10k": _whole("reuters10k"),
-    "20news": _whole("20news"),
+    "reuters10k": _documents("reuters10k"),
+    "20news": _documents("20news"),
 }
 
 
@@ -49,9 +60,21 @@ def rows(name: str) -> tuple[Rows, int]:
     return x, len(np.unique(y))
 
 
+DOCUMENTS = ("reuters10k", "20news")
+"""Sets whose rows are documents, and whose columns words."""
+
+
 def image_shape(name: str) -> tuple[int, int] | None:
     """Height and width where rows are images."""
     return pc.data.load(name.removesuffix("-10k")).image_shape
+
+
+def recipe_of_kind(name: str) -> dict[str, Any]:
+    """What recipes are told about all sets of this kind: images' shape, that documents are words, nothing else."""
+    if name in DOCUMENTS:
+        return {"pretraining": "words"}
+    shape = image_shape(name)
+    return {} if shape is None else {"image_shape": shape}
 
 
 def labels(name: str) -> Labels:

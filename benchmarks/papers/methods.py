@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from probclust.recipe import Compute
 from probclust.warm_start import reconstruction_pretraining
 
 Rows = NDArray[np.float32]
-ImageShape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,22 @@ class OfStory:
         story: the name.
         arguments: of its constructor.
         recipe: arguments of its recipe.
-        as_images: whether a recipe that asks for it is told the shape of images.
+        knows_kind: whether a recipe is told of which kind the rows are.
     """
 
     story: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    as_images: bool = True
+    knows_kind: bool = True
 
-    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
-        from probclust.building import recipe_arguments
+    def __call__(self, x: Rows, n_clusters: int, kind: Mapping[str, Any], seed: int, folder: Path) -> Result:
         from probclust.registry import story_class
 
         story = story_class(self.story)(x.shape[1], n_clusters, **self.arguments)
         checkpoint = folder / "story.safetensors"
-        recipe = recipe_arguments(type(story), shape if self.as_images else None, self.recipe)
-        record = pc.fit(story, x, seed=seed, recipe=recipe, checkpoint=checkpoint, resume=True)
+        known = signature(type(story).recipe).parameters if self.knows_kind else ()
+        recipe = {name: value for name, value in kind.items() if name in known} | dict(self.recipe)
+        record = pc.fit(story, x, seed=seed, recipe=recipe or None, checkpoint=checkpoint, resume=True)
         checkpoint.unlink()
         start = {name: record.memory[name].numpy() for name in ("k-means", "start") if name in record.memory}
 
@@ -90,7 +90,7 @@ class OfCodes:
     clusterer: Callable[[int, int], Any]
     epochs: int = 50
 
-    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, kind: Mapping[str, Any], seed: int, folder: Path) -> Result:
         from probclust.models import DEC
 
         story = DEC(x.shape[1], n_clusters)  # for its autoencoder alone
@@ -117,7 +117,7 @@ class OfRows:
 
     clusterer: Callable[[int, int], Any]
 
-    def __call__(self, x: Rows, n_clusters: int, shape: ImageShape | None, seed: int, folder: Path) -> Result:
+    def __call__(self, x: Rows, n_clusters: int, kind: Mapping[str, Any], seed: int, folder: Path) -> Result:
         started = time.perf_counter()
         clusterer = self.clusterer(n_clusters, seed)
         labels = clusterer.fit_predict(x)
@@ -156,7 +156,7 @@ STORIES: dict[str, OfStory] = {
     "GMVAE": OfStory("gmvae"),
     "DCN": OfStory("dcn"),
 }
-"""Stories that pre-train, with their default recipes; of images these know the shape."""
+"""Stories that pre-train, with their default recipes; these know the shape of images, and that documents are words."""
 
 METHODS: dict[str, Callable[..., Result]] = {
     "k-means": OfRows(_kmeans),
@@ -166,9 +166,9 @@ METHODS: dict[str, Callable[..., Result]] = {
     "GaussianMixture": OfStory("gmm", {"covariance_type": "diag", "reg_covar": 1e-3}),
     "DissimilarityMixture": OfStory("dissimilarity-mixture"),
     **STORIES,
-    **{f"{name}, neighbours start": replace(story, as_images=False) for name, story in STORIES.items()},
+    **{f"{name}, neighbours start": replace(story, knows_kind=False) for name, story in STORIES.items()},
     **{
-        f"{name}, embedding start": replace(STORIES[name], as_images=False, recipe={"pretraining": "embedding"})
+        f"{name}, embedding start": replace(STORIES[name], knows_kind=False, recipe={"pretraining": "embedding"})
         for name in ("VaDE", "MixtureOfVAEs")
     },
     "VaDE, paper's start": OfStory("vade", recipe={"pretraining": "autoencoder"}),

@@ -46,7 +46,7 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     import torch
 
     import probclust as pc
-    from benchmarks.papers.data import image_shape, labels, rows
+    from benchmarks.papers.data import labels, recipe_of_kind, rows
     from benchmarks.papers.methods import METHODS
 
     torch.set_num_threads(1)
@@ -57,7 +57,7 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     rest, fitted = np.sort(order[:cut]), np.sort(order[cut:])
     folder = RUNNING / f"{data}-{seed}-{held_out}" / method
     folder.mkdir(parents=True, exist_ok=True)
-    result = METHODS[method](x[fitted], n_clusters, image_shape(data), seed, folder)
+    result = METHODS[method](x[fitted], n_clusters, recipe_of_kind(data), seed, folder)
     y = labels(data)
     scores = {"accuracy": pc.metrics.accuracy, "nmi": pc.metrics.nmi, "ari": pc.metrics.ari}
     found = result.labels["final"]
