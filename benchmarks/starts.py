@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,12 @@ GRAPHS_OF_IMAGES: dict[str, Callable[[NDArray[Any], tuple[int, int]], Neighbours
     "images of 14 pixels a side instead of 20": lambda x, shape: distortion_neighbours(x, shape, 15, side=14),
     "images of 28 pixels a side": lambda x, shape: distortion_neighbours(x, shape, 15, side=28),
 }
-CLUSTERERS: dict[str, Clusterer] = {"k-means on the embedding": _kmeans, "EM from k-means": _em_from_kmeans}
+BOTH = (_merging, _kmeans)
+CLUSTERERS: dict[str, Clusterer] = {
+    "merged Gaussians alone": _merging,
+    "k-means alone": _kmeans,
+    "EM from k-means": _em_from_kmeans,
+}
 ONE, FLAT = "one embedding instead of the best of several", "2 dimensions instead of 10"
 NO_GRAPH: dict[str, Clusterer] = {
     "k-means on the rows": _kmeans,
@@ -96,8 +101,12 @@ def variants(
     def embeddings(graph: coo_array, n_components: int = 10) -> list[NDArray[Any]]:
         return [neighbour_embedding(x, graph, n_components=n_components, seed=own).double().numpy() for own in seeds]
 
-    def best(graph: coo_array, points: list[NDArray[Any]], clusterer: Clusterer = _merging) -> Labels:
-        found = [clusterer(part, n_clusters, own % 2**32) for part, own in zip(points, seeds, strict=True)]
+    def best(graph: coo_array, points: list[NDArray[Any]], clusterers: Sequence[Clusterer] = BOTH) -> Labels:
+        found = [
+            clusterer(part, n_clusters, own)
+            for part, own in zip(points, seeds, strict=False)
+            for clusterer in clusterers
+        ]
         return max(found, key=lambda one: block_likelihood(graph, one, n_clusters))
 
     for name, clusterer in NO_GRAPH.items():
@@ -110,9 +119,9 @@ def variants(
         points = embeddings(graph)
         yield name, best(graph, points), graph
         if name == "default":
-            yield ONE, _merging(points[0], n_clusters, seeds[0]), graph
+            yield ONE, best(graph, points[:1]), graph
             for other, clusterer in CLUSTERERS.items():
-                yield other, best(graph, points, clusterer), graph
+                yield other, best(graph, points, [clusterer]), graph
             yield FLAT, best(graph, embeddings(graph, 2)), graph
 
 
