@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_start, start_from_rows
 from probclust.code_density import CodeDensity
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
@@ -48,15 +49,7 @@ from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, 
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import positive, predict
 from probclust.story import Story
-from probclust.warm_start import (
-    FROM_ROWS,
-    MEMBERS,
-    SIZES,
-    chosen_pretraining,
-    own_rows,
-    pretrained_start,
-    start_from_rows,
-)
+from probclust.warm_start import MEMBERS, SIZES, own_rows
 
 
 class DAMIC(Story):

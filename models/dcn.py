@@ -40,6 +40,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_start
 from probclust.code_density import CodeDensity
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.image_shape import ImageShape
@@ -49,14 +50,7 @@ from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import (
-    FROM_ROWS,
-    chosen_pretraining,
-    cluster_moments,
-    encode_all,
-    pretrained_start,
-    rescale_codes,
-)
+from probclust.warm_start import cluster_moments, encode_all, rescale_codes
 
 
 class DCN(Story):
@@ -147,8 +141,8 @@ class DCN(Story):
                 with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
                 given, else "neighbours".
             pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
-            fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours
-                or an embedding, whose clusters are not those of k-means on the codes, else none.
+            fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours,
+                an embedding or words, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
         """

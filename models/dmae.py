@@ -41,6 +41,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.chosen_start import chosen_pretraining, pretrained_start
 from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.fourier_features import fourier_start
 from probclust.image_shape import ImageShape
@@ -52,14 +53,7 @@ from probclust.recorded import fresh
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import (
-    Augment,
-    chosen_pretraining,
-    cluster_moments,
-    encode_all,
-    pretrained_start,
-    rescale_codes,
-)
+from probclust.warm_start import Augment, cluster_moments, encode_all, rescale_codes
 
 
 class DMAE(Story):

@@ -42,6 +42,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.chosen_start import chosen_pretraining, pretrained_start
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
@@ -51,14 +52,7 @@ from probclust.networks import GaussianEncoder, StackedMLP, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.story import Story
-from probclust.warm_start import (
-    chosen_pretraining,
-    cluster_moments,
-    encode_all,
-    inverse_softplus,
-    pretrained_start,
-    rescale_codes,
-)
+from probclust.warm_start import cluster_moments, encode_all, inverse_softplus, rescale_codes
 
 
 class GMVAE(Story):

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import Network, stacked_decoder, stacked_trunk
+from probclust.chosen_start import FROM_ROWS, chosen_pretraining, start_from_rows
 from probclust.experts import run_experts
 from probclust.fitting import fit
 from probclust.global_guide import Kind
@@ -42,15 +43,7 @@ from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
 from probclust.story import Story
-from probclust.warm_start import (
-    FROM_ROWS,
-    chosen_pretraining,
-    directions,
-    kmeans_start,
-    neighbour_pretraining,
-    own_rows,
-    start_from_rows,
-)
+from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
 from probclust.weights import WeightsOption, start_weights, weights_named
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.architectures import ByRow, Network
+from probclust.chosen_start import FROM_ROWS, chosen_pretraining, start_from_rows
 from probclust.embedding_start import embedding_pretraining
 from probclust.global_guide import Kind
 from probclust.image_shape import ImageShape
@@ -41,8 +42,6 @@ from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.starting_labels import complete_rows
 from probclust.story import Story
 from probclust.warm_start import (
-    FROM_ROWS,
-    chosen_pretraining,
     cluster_moments,
     directions,
     encode_all,
@@ -50,7 +49,6 @@ from probclust.warm_start import (
     neighbour_pretraining,
     reconstruction_pretraining,
     rescale_codes,
-    start_from_rows,
 )
 from probclust.weights import WeightsOption, start_weights, weights_named
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array
+from scipy.sparse import eye_array
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional
 
 from probclust.image_shape import ImageShape, checked_image_shape
+from probclust.neighbour_votes import one_way_graph
 
 SIDE = 20
 """Pixels along the longer side of the images that are compared, whatever those given have."""
@@ -160,9 +161,8 @@ def neighbours_of_neighbours(neighbour: NDArray[Any], n: int, chunk: int = 4096)
         (rows, n) row numbers, neither the row's own nor its neighbours', that of most ways first; -1 where there are
         no more.
     """
-    n_rows, k = neighbour.shape
-    ones = np.ones(neighbour.size, dtype=np.float32)
-    one_way = csr_array((ones, neighbour.ravel(), np.arange(0, neighbour.size + 1, k)), shape=(n_rows, n_rows))
+    n_rows = len(neighbour)
+    one_way = one_way_graph(neighbour)
     edges = (one_way + one_way.T).tocsr()
     near = one_way + eye_array(n_rows, format="csr", dtype=np.float32)
     found = np.full((n_rows, n), -1)

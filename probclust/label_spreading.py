@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array, eye_array
+from scipy.sparse import diags_array, eye_array
 from scipy.sparse.linalg import cg
+
+from probclust.neighbour_votes import one_way_graph
 
 
 def spread_labels(
@@ -37,10 +39,9 @@ def spread_labels(
         >>> spread_labels(chain, np.array([0, -1, -1, 1]), 2).argmax(1).tolist()
         [0, 0, 1, 1]
     """
-    n_rows, n_neighbours = graph.shape
-    heads = np.repeat(np.arange(n_rows), n_neighbours)
-    weights = csr_array((np.ones(graph.size), (heads, graph.ravel())), shape=(n_rows, n_rows))
-    weights = weights.maximum(weights.T)
+    n_rows = len(graph)
+    one_way = one_way_graph(graph).astype(np.float64)
+    weights = one_way.maximum(one_way.T)
     scale = diags_array(1 / np.sqrt(weights.sum(axis=1)))
     system: Any = eye_array(n_rows) - alpha * (scale @ weights @ scale)
     known = np.zeros((n_rows, n_clusters))

@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import coo_array
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -19,7 +17,9 @@ from torch import Tensor
 from probclust.block_likelihood import block_likelihood
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_graph
+from probclust.neighbour_votes import agreed_with_neighbours
 from probclust.recipe import Compute, Run
+from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
 from probclust.word_vectors import document_vectors
 
@@ -55,9 +55,9 @@ def words_start(
         graph = neighbour_graph(distance, neighbour)
         tried = [
             KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(points)
-            for seed in np.random.SeedSequence(run.seed).generate_state(n_init).tolist()
+            for seed in np.random.SeedSequence(run.seed).generate_state(positive("n_init", n_init)).tolist()
         ]
-        corrected = [agreed_with_neighbours(labels, graph, n_clusters) for labels in tried]
+        corrected = [agreed_with_neighbours(labels, graph.tocsr(), n_clusters) for labels in tried]
         best = int(np.argmax([block_likelihood(graph, labels, n_clusters) for labels in corrected]))
         shown = PCA(min(N_SHOWN, *points.shape), random_state=0).fit_transform(points)
         run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
@@ -66,24 +66,3 @@ def words_start(
         start_from(corrected[best], run)
 
     return Compute(name="start", run=find)
-
-
-def agreed_with_neighbours(
-    labels: NDArray[np.int64], graph: coo_array, n_clusters: int, rounds: int = 5
-) -> NDArray[np.int64]:
-    """Clusters after each row has taken that of most weight among its neighbours' and its own, some times over.
-
-    Args:
-        labels: (rows,) clusters 0..K-1.
-        graph: (rows, rows) weights; a row's own vote has weight 1.
-        n_clusters: K.
-        rounds: of votes, at most; they end where nothing changes.
-    """
-    weights = graph.tocsr()
-    for _ in range(rounds):
-        own = np.eye(n_clusters)[labels]
-        voted = (own + weights @ own).argmax(1)
-        if (voted == labels).all():
-            break
-        labels = voted
-    return labels

@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
 import probclust as pc
+from probclust.chosen_start import pretrained_start
 from probclust.networks import Autoencoder
 from probclust.recipe import START, Batch, Run
 from probclust.starting_labels import KMEANS, NEIGHBOURS, in_known_order
@@ -20,7 +21,6 @@ from probclust.warm_start import (
     kmeans_start,
     neighbour_pretraining,
     own_rows,
-    pretrained_start,
     reconstruction_pretraining,
     rescale_codes,
 )

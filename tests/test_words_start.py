@@ -8,10 +8,11 @@ import torch
 from scipy.sparse import coo_array
 
 import probclust as pc
+from probclust.neighbour_votes import agreed_with_neighbours
 from probclust.recipe import START, Run
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS
 from probclust.word_vectors import document_vectors, word_vectors
-from probclust.words_start import agreed_with_neighbours, words_start
+from probclust.words_start import words_start
 
 
 def documents(n=300, seed=0, n_words=15):
@@ -108,7 +109,7 @@ def test_rows_take_the_cluster_of_most_weight_around_them():
     edges = [(0, 1, 0.6), (0, 2, 0.6), (3, 4, 0.9)]
     first, second, weight = (np.array(part) for part in zip(*edges, strict=True))
     graph = coo_array((np.r_[weight, weight], (np.r_[first, second], np.r_[second, first])), shape=(5, 5))
-    found = agreed_with_neighbours(np.array([1, 0, 0, 0, 1]), graph, 2)
+    found = agreed_with_neighbours(np.array([1, 0, 0, 0, 1]), graph.tocsr(), 2)
     np.testing.assert_array_equal(found, [0, 0, 0, 0, 1])
 
 

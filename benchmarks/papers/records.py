@@ -23,7 +23,7 @@ def key(record: dict[str, Any]) -> tuple[Any, ...]:
 def share_neighbours() -> None:
     """Find the neighbours of a set's images in one run and read them in the others: they depend on its rows alone.
 
-    Seconds of the other runs are without that search.
+    Seconds of the other runs are without that search. Remove the folder when the code of the search has changed.
     """
     module = import_module("probclust.nearest_neighbours")
     module.distortion_neighbours = Memory(RUNNING / "neighbours", verbose=0).cache(module.distortion_neighbours)

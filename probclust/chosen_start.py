@@ -1,0 +1,107 @@
+"""Which start a recipe takes, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from probclust.embedding_start import embedding_pretraining, embedding_start
+from probclust.image_shape import ImageShape, checked_image_shape
+from probclust.recipe import Compute, Step
+from probclust.scoring import positive
+from probclust.story import Story
+from probclust.warm_start import (
+    Augment,
+    directions,
+    kmeans_start,
+    neighbour_pretraining,
+    reconstruction_pretraining,
+)
+from probclust.words_start import words_start
+
+FROM_ROWS = "embedding", "words"
+"""Names of the starts that find clusters of the rows themselves, before any network is trained."""
+
+
+def chosen_pretraining(story: Story, pretraining: str | None, image_shape: ImageShape | None) -> str:
+    """What pre-trains a story, by default "embedding" for images and "neighbours" for other rows.
+
+    Clusters that may stay empty start with "neighbours" too, which leaves their number open.
+
+    Args:
+        story: the story.
+        pretraining: the user's choice; None for the default.
+        image_shape: height and width where rows are images.
+
+    Raises:
+        ValueError: the images do not have as many pixels as the story has features.
+    """
+    if image_shape is not None:
+        checked_image_shape(image_shape, story.n_features)
+    if pretraining is not None:
+        return pretraining
+    return "neighbours" if image_shape is None or story.may_empty else "embedding"
+
+
+def pretrained_start(
+    pretraining: str,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    modules: Sequence[nn.Module],
+    epochs: int | None = None,
+    augment: Augment | None = None,
+    image_shape: ImageShape | None = None,
+    **autoencoder: Any,
+) -> list[Step]:
+    """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
+
+    Args:
+        pretraining: "neighbours", and k-means on the directions of the codes; "embedding", clusters of a neighbour
+            embedding, which the codes then follow; "words", for bags of words, clusters of their words' vectors, which
+            the codes follow too; "autoencoder", which only reconstructs, and k-means on the codes; or "none", and
+            k-means on x.
+        encode: (rows, n_features) to (rows, latent_dim) codes.
+        decode: codes to (rows, n_features).
+        modules: whose parameters are trained.
+        epochs: of pre-training; None for 50 of an autoencoder, else 15.
+        augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
+        image_shape: height and width where rows are images, for the starts that ask which rows are neighbours.
+        autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
+    """
+    if epochs is not None:
+        positive("pretrain_epochs", epochs)
+    if pretraining == "neighbours":
+        pretrain = neighbour_pretraining(
+            encode, decode, modules, epochs=epochs or 15, augment=augment, image_shape=image_shape
+        )
+        return [*pretrain, kmeans_start(directions(encode))]
+    if pretraining in FROM_ROWS:
+        if augment is not None:
+            raise ValueError(f"pretraining={pretraining!r} takes no augment: its clusters are those of fixed rows")
+        start = start_from_rows(pretraining, image_shape=image_shape)
+        return [start, embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
+    if pretraining == "autoencoder":
+        pretrain = reconstruction_pretraining(
+            encode, decode, modules, epochs=epochs or 50, augment=augment, **autoencoder
+        )
+        return [*pretrain, kmeans_start(encode)]
+    if pretraining == "none":
+        return [kmeans_start()]
+    raise ValueError(
+        f"pretraining must be 'neighbours', 'embedding', 'words', 'autoencoder' or 'none', got {pretraining!r}"
+    )
+
+
+def start_from_rows(
+    pretraining: str, *, view: Callable[[Tensor], Tensor] | None = None, image_shape: ImageShape | None = None
+) -> Compute:
+    """The step that finds clusters of the rows themselves.
+
+    Args:
+        pretraining: one of `FROM_ROWS`: "embedding" for `embedding_start`, "words" for `words_start`.
+        view: (rows, n_features) to the columns in which rows are compared; None for x.
+        image_shape: height and width where rows are images.
+    """
+    return words_start(view=view) if pretraining == "words" else embedding_start(view=view, image_shape=image_shape)
