@@ -131,7 +131,7 @@ class DAMIC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 10,
         epochs: int = 5,
@@ -140,6 +140,7 @@ class DAMIC(Story):
         layerwise_epochs: int = 0,
         rounds: int = 1,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
@@ -152,10 +153,10 @@ class DAMIC(Story):
         training then do better than long training, which the bound does not show.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
-                "words" for those of documents by their words' vectors; "autoencoder" for the paper's
-                start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself.
-                None for "embedding" where `image_shape` is given, else "neighbours".
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
+                by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's
+                start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself. None
+                for "embedding" where `image_shape` is given, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
@@ -166,8 +167,9 @@ class DAMIC(Story):
             rounds: supervised starts and joint trainings; from the second on, fresh gate and experts start from the
                 clusters that the last round ended with. The paper has one.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
         networks = single.encoder, single.decoder, [single]
         objective = "exact" if self.has_gate else "hard"
@@ -189,7 +191,7 @@ class DAMIC(Story):
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
         if chosen in FROM_ROWS:  # which needs no codes
-            start: list[Step] = [start_from_rows(chosen, image_shape=image_shape)]
+            start: list[Step] = [start_from_rows(chosen, image_shape=image_shape, lengths=lengths)]
         else:
             start = pretrained_start(
                 chosen,

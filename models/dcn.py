@@ -123,11 +123,12 @@ class DCN(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int | None = None,
         epochs: int = 10,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Pre-train, start the centroids by k-means on the codes, fit to that start, then train in turn.
 
@@ -136,17 +137,18 @@ class DCN(Story):
         deviation of 1 first, so that lambda means the same whatever the pre-training.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
-                "words" for those of documents by their words' vectors; "autoencoder" for the paper's,
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
+                by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's,
                 with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
-                given, else "neighbours".
+                given, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours,
-                an embedding or words, whose clusters are not those of k-means on the codes, else none.
+                an embedding, words or a sequence, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         if fit_epochs is None:
             fit_epochs = 5 if chosen in ("neighbours", *FROM_ROWS) else 0
         networks = [self.encoder, self.decoder, self.likelihood]
@@ -168,6 +170,7 @@ class DCN(Story):
                 [self.encoder, self.decoder],
                 pretrain_epochs,
                 image_shape=image_shape,
+                lengths=lengths,
             ),
             Compute(name="centroids", run=self._set_centroids),
             *([fit] if fit_epochs else []),

@@ -97,7 +97,7 @@ class DEC(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder"] | None = None,
         pretrain_epochs: int = 15,
         fit_epochs: int = 3,
         epochs: int = 100,
@@ -107,6 +107,7 @@ class DEC(Story):
         layerwise_epochs: int = 0,
         noise: float = 0.2,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Pre-train, start the centres by k-means on the codes, fit to that start, then train towards the target.
 
@@ -117,8 +118,9 @@ class DEC(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
-                "words" for those of bags of words by their words' vectors, which the codes follow too;
-                or "autoencoder". None for "embedding" where `image_shape` is given, else "neighbours".
+                "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
+                that last, which the codes follow too; or "autoencoder". None for "embedding" where `image_shape` is
+                given, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
@@ -129,14 +131,16 @@ class DEC(Story):
                 pretraining="autoencoder" only; 0 for none.
             noise: share of a layer's inputs dropped in those epochs.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
         start = pretrained_start(
-            chosen_pretraining(self, pretraining, image_shape),
+            chosen_pretraining(self, pretraining, image_shape, lengths),
             self.encoder,
             self.decoder,
             [self.encoder, self.decoder],
             pretrain_epochs,
             image_shape=image_shape,
+            lengths=lengths,
             batch_size=None,
             layerwise_epochs=layerwise_epochs,
             noise=noise,

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -45,11 +46,12 @@ class DGG(VaDE):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
         weight: float | None = None,
         n_neighbours: int = 15,
     ) -> list[Step]:
@@ -61,6 +63,7 @@ class DGG(VaDE):
             fit_epochs: as there.
             epochs: as there.
             image_shape: as there.
+            lengths: as there.
             weight: of the divergence, in nats per row; None for a fiftieth of the number of features, since what it
                 is weighed against, log p(x | z), is a sum over them. With five times as much, clusters may merge.
             n_neighbours: links of each row, where the start leaves no graph.
@@ -74,7 +77,7 @@ class DGG(VaDE):
                 run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
 
         steps: list[Step] = []
-        for step in super().recipe(pretraining, pretrain_epochs, fit_epochs, epochs, image_shape):
+        for step in super().recipe(pretraining, pretrain_epochs, fit_epochs, epochs, image_shape, lengths):
             if isinstance(step, SVI):
                 steps.append(dataclasses.replace(step, objective=linked))
             else:

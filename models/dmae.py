@@ -167,13 +167,15 @@ class DMAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "fourier", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder", "fourier", "none"]
+        | None = None,
         pretrain_epochs: int | None = None,
         epochs: int = 30,
         learning_rate: float = 1e-5,
         augment: Augment | None = None,
         gamma: float = 10.0,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Pre-train, start theta from clusters of the codes, then train all by equation 13.
 
@@ -182,12 +184,12 @@ class DMAE(Story):
         Mahalanobis keep what they decide.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
-                "words" for those of documents by their words' vectors; "autoencoder" for the paper's
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
+                by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's
                 start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
                 it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
-                None for "none" where there are no networks; else for "embedding" where `image_shape` is given and no
-                `augment`; else for "neighbours".
+                None for "none" where there are no networks; without `augment` for "embedding" where `image_shape` is
+                given, "sequence" where `lengths` are; else for "neighbours".
             pretrain_epochs: of either; None for 15 with neighbours, 50 of an autoencoder (the paper has 500 of SGD),
                 100 of each network with Fourier features.
             epochs: of the training; the paper has 300, and 30 on digits.
@@ -196,12 +198,13 @@ class DMAE(Story):
                 `probclust.augmentation.RotateAndShift`.
             gamma: of the kernel whose Fourier features are learned.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
         if pretraining is None and not self.deep:
             pretraining = "none"
         elif pretraining is None and augment is not None:  # an embedding is of fixed rows
             pretraining = "neighbours"
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         if not self.deep and chosen != "none":
             raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={chosen!r}")
         start: list[Step]
@@ -214,7 +217,7 @@ class DMAE(Story):
             )  # fmt: skip
         else:
             networks = self.encode, self.decoder, [self.encoder, self.decoder]
-            start = pretrained_start(chosen, *networks, pretrain_epochs, augment, image_shape)
+            start = pretrained_start(chosen, *networks, pretrain_epochs, augment, image_shape, lengths)
             if chosen in ("autoencoder", "none") and self.dissimilarity.start_by == "k-medoids":
                 codes = self.encode if chosen == "autoencoder" else None
                 start[-1] = kmedoids_start(self.dissimilarity.between, encode=codes)

@@ -118,30 +118,32 @@ class GMVAE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder", "none"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder", "none"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int | None = None,
         minimum_information: float = 0.0,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI: VaDE's recipe.
 
         Unlike the paper, which trains from random weights, the default has a warm start.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
-                "words" for those of documents by their words' vectors; "autoencoder" for one that
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
+                by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for one that
                 only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone. None for "embedding"
-                where `image_shape` is given, else "neighbours".
+                where `image_shape` is given, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
             minimum_information: nats per row below which the divergence of p(cluster | z, w) from the weights costs
                 nothing, see `MinimumInformation`; 0 for none.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         objective = MinimumInformation(minimum_information) if minimum_information else "exact"
         weights = Compute(name="weights", run=lambda run: run.story.redraw())
         if chosen == "none":
@@ -158,7 +160,13 @@ class GMVAE(Story):
         return [
             weights,
             *pretrained_start(
-                chosen, self.encoder.mean, self.decode, modules, pretrain_epochs, image_shape=image_shape
+                chosen,
+                self.encoder.mean,
+                self.decode,
+                modules,
+                pretrain_epochs,
+                image_shape=image_shape,
+                lengths=lengths,
             ),
             Compute(name="prior", run=self._set_prior),
             fit,

@@ -130,11 +130,12 @@ class MixtureOfVAEs(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "vade"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "vade"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Cluster the codes of a pre-trained network, fit each expert to its cluster, then SVI.
 
@@ -142,18 +143,22 @@ class MixtureOfVAEs(Story):
         neighbour embedding.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding;
-                "words" for those of documents by their words' vectors; or "vade" for the paper's
-                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None for
-                "embedding" where `image_shape` is given and no cluster may be empty, else "neighbours".
+            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
+                by their words' vectors; "sequence" for those of rows in order that last; or "vade" for the paper's
+                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None, unless
+                clusters may be empty, for "embedding" where `image_shape` is given and "sequence" where `lengths` are;
+                else for "neighbours".
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
             fit_epochs: epochs of each expert on its own cluster.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         if chosen not in ("neighbours", *FROM_ROWS, "vade"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'words' or 'vade', got {chosen!r}")
+            raise ValueError(
+                f"pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or 'vade', got {chosen!r}"
+            )
         sizes = n_inputs(self.likelihood, self.n_features), n_view(self.likelihood, self.n_features)
         autoencoder = Autoencoder(sizes[0], (500, 500, 2000), self.latent_dim, sizes[1])
 
@@ -189,7 +194,9 @@ class MixtureOfVAEs(Story):
             )
             start.append(self.weights.starting_clusters(directions(encode)))
         elif chosen in FROM_ROWS:
-            start = [start_from_rows(chosen, view=partial(view, self.likelihood), image_shape=image_shape)]
+            start = [
+                start_from_rows(chosen, view=partial(view, self.likelihood), image_shape=image_shape, lengths=lengths)
+            ]
         if self.weights.has_prior:  # its posterior then follows from the start; learned weights begin uniform
             start.append(Compute(name="mixture weights", run=self._start_weights))
         return [

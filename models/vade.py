@@ -129,11 +129,12 @@ class VaDE(Story):
 
     def recipe(
         self,
-        pretraining: Literal["neighbours", "embedding", "words", "autoencoder"] | None = None,
+        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder"] | None = None,
         pretrain_epochs: int | None = None,
         fit_epochs: int = 20,
         epochs: int = 5,
         image_shape: ImageShape | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI.
 
@@ -142,18 +143,21 @@ class VaDE(Story):
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
-                "words" for those of bags of words by their words' vectors, which the codes follow too;
-                or "autoencoder" for the paper's: a plain autoencoder (there stacked, layer by layer) and a Gaussian
-                mixture on its codes. None for "embedding" where `image_shape` is given and no cluster may be empty,
-                else "neighbours".
+                "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
+                that last, which the codes follow too; or "autoencoder" for the paper's: a plain autoencoder (there
+                stacked, layer by layer) and a Gaussian mixture on its codes. None, unless clusters may be empty, for
+                "embedding" where `image_shape` is given and "sequence" where `lengths` are; else for "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
+            lengths: rows of each recording where rows are in order of time, recording after recording.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
         if chosen not in ("neighbours", *FROM_ROWS, "autoencoder"):
-            raise ValueError(f"pretraining must be 'neighbours', 'embedding', 'words' or 'autoencoder', got {chosen!r}")
+            raise ValueError(
+                f"pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or 'autoencoder', got {chosen!r}"
+            )
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
         networks = encode, lambda z: seen(self.decode(z)), modules
@@ -165,7 +169,7 @@ class VaDE(Story):
             start.append(self.weights.starting_clusters(directions(encode)))
         elif chosen in FROM_ROWS:
             start = [
-                start_from_rows(chosen, view=seen, image_shape=image_shape),
+                start_from_rows(chosen, view=seen, image_shape=image_shape, lengths=lengths),
                 embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),
             ]
         else:

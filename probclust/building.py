@@ -33,18 +33,18 @@ def new_story(chosen: type[Story], n_features: int, n_clusters: int, seed: int, 
 
 
 def recipe_arguments(
-    chosen: type[Story], image_shape: tuple[int, int] | None, arguments: Mapping[str, Any] | None = None
+    chosen: type[Story], known: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """Arguments of a story's recipe: the user's, and the shape of images where the recipe asks for it.
+    """Arguments of a story's recipe: the user's, and what is known of the rows where the recipe asks for it.
 
     Args:
         chosen: the story's class.
-        image_shape: height and width where rows are images.
+        known: facts of the rows by the names of recipes' arguments, such as `image_shape`; None where there is none.
         arguments: the user's.
 
     Returns:
         Arguments by name; None for the defaults.
     """
-    known = {} if image_shape is None else {"image_shape": image_shape}
-    asked = {name: value for name, value in known.items() if name in signature(chosen.recipe).parameters}
+    takes = signature(chosen.recipe).parameters
+    asked = {name: value for name, value in known.items() if value is not None and name in takes}
     return {**asked, **(arguments or {})} or None

@@ -11,6 +11,7 @@ from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.image_shape import ImageShape, checked_image_shape
 from probclust.recipe import Compute, Step
 from probclust.scoring import positive
+from probclust.sequence_start import sequence_start
 from probclust.story import Story
 from probclust.warm_start import (
     Augment,
@@ -21,12 +22,14 @@ from probclust.warm_start import (
 )
 from probclust.words_start import words_start
 
-FROM_ROWS = "embedding", "words"
+FROM_ROWS = "embedding", "words", "sequence"
 """Names of the starts that find clusters of the rows themselves, before any network is trained."""
 
 
-def chosen_pretraining(story: Story, pretraining: str | None, image_shape: ImageShape | None) -> str:
-    """What pre-trains a story, by default "embedding" for images and "neighbours" for other rows.
+def chosen_pretraining(
+    story: Story, pretraining: str | None, image_shape: ImageShape | None, lengths: Sequence[int] | None
+) -> str:
+    """What pre-trains a story, by default "embedding" for images, "sequence" for recordings, and else "neighbours".
 
     Clusters that may stay empty start with "neighbours" too, which leaves their number open.
 
@@ -34,15 +37,20 @@ def chosen_pretraining(story: Story, pretraining: str | None, image_shape: Image
         story: the story.
         pretraining: the user's choice; None for the default.
         image_shape: height and width where rows are images.
+        lengths: rows of each recording where rows are in order of time.
 
     Raises:
-        ValueError: the images do not have as many pixels as the story has features.
+        ValueError: the images do not have as many pixels as the story has features, or "sequence" lacks lengths.
     """
     if image_shape is not None:
         checked_image_shape(image_shape, story.n_features)
+    if pretraining == "sequence" and lengths is None:
+        raise ValueError("pretraining='sequence' needs lengths, the number of rows of each recording")
     if pretraining is not None:
         return pretraining
-    return "neighbours" if image_shape is None or story.may_empty else "embedding"
+    if story.may_empty or (image_shape is None and lengths is None):
+        return "neighbours"
+    return "embedding" if lengths is None else "sequence"
 
 
 def pretrained_start(
@@ -53,21 +61,23 @@ def pretrained_start(
     epochs: int | None = None,
     augment: Augment | None = None,
     image_shape: ImageShape | None = None,
+    lengths: Sequence[int] | None = None,
     **autoencoder: Any,
 ) -> list[Step]:
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
 
     Args:
         pretraining: "neighbours", and k-means on the directions of the codes; "embedding", clusters of a neighbour
-            embedding, which the codes then follow; "words", for bags of words, clusters of their words' vectors, which
-            the codes follow too; "autoencoder", which only reconstructs, and k-means on the codes; or "none", and
-            k-means on x.
+            embedding, which the codes then follow; "words", for bags of words, clusters of their words' vectors, and
+            "sequence", for rows in order of time, clusters that last, which the codes follow too; "autoencoder", which
+            only reconstructs, and k-means on the codes; or "none", and k-means on x.
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
         epochs: of pre-training; None for 50 of an autoencoder, else 15.
         augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
         image_shape: height and width where rows are images, for the starts that ask which rows are neighbours.
+        lengths: rows of each recording, for "sequence".
         autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
     if epochs is not None:
@@ -80,7 +90,7 @@ def pretrained_start(
     if pretraining in FROM_ROWS:
         if augment is not None:
             raise ValueError(f"pretraining={pretraining!r} takes no augment: its clusters are those of fixed rows")
-        start = start_from_rows(pretraining, image_shape=image_shape)
+        start = start_from_rows(pretraining, image_shape=image_shape, lengths=lengths)
         return [start, embedding_pretraining(encode, decode, modules, epochs=epochs or 15)]
     if pretraining == "autoencoder":
         pretrain = reconstruction_pretraining(
@@ -90,18 +100,29 @@ def pretrained_start(
     if pretraining == "none":
         return [kmeans_start()]
     raise ValueError(
-        f"pretraining must be 'neighbours', 'embedding', 'words', 'autoencoder' or 'none', got {pretraining!r}"
+        "pretraining must be 'neighbours', 'embedding', 'words', 'sequence', 'autoencoder' or 'none', got "
+        f"{pretraining!r}"
     )
 
 
 def start_from_rows(
-    pretraining: str, *, view: Callable[[Tensor], Tensor] | None = None, image_shape: ImageShape | None = None
+    pretraining: str,
+    *,
+    view: Callable[[Tensor], Tensor] | None = None,
+    image_shape: ImageShape | None = None,
+    lengths: Sequence[int] | None = None,
 ) -> Compute:
     """The step that finds clusters of the rows themselves.
 
     Args:
-        pretraining: one of `FROM_ROWS`: "embedding" for `embedding_start`, "words" for `words_start`.
+        pretraining: one of `FROM_ROWS`: "embedding" for `embedding_start`, "words" for `words_start`, "sequence" for
+            `sequence_start`.
         view: (rows, n_features) to the columns in which rows are compared; None for x.
         image_shape: height and width where rows are images.
+        lengths: rows of each recording, for "sequence".
     """
-    return words_start(view=view) if pretraining == "words" else embedding_start(view=view, image_shape=image_shape)
+    if pretraining == "words":
+        return words_start(view=view)
+    if pretraining == "sequence":
+        return sequence_start(lengths or (), view=view)
+    return embedding_start(view=view, image_shape=image_shape)

@@ -162,7 +162,7 @@ def _fit(number: int, job: Job, data: str, image_shape: str | None, folder: Path
     source = read_source(data, image_shape=image_shape)
     arguments = {name: build(value, {}, {}) for name, value in job.arguments.items()}
     chosen = story_class(job.story)
-    options = {**job.options, "recipe": recipe_arguments(chosen, source.image_shape, job.options.get("recipe"))}
+    options = {**job.options, "recipe": recipe_arguments(chosen, source.known(), job.options.get("recipe"))}
     story = new_story(chosen, source.x.shape[1], job.n_clusters, job.seed, arguments)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FitWarning)

@@ -21,6 +21,7 @@ class Source:
         x: (rows, features) float32; left in the file where large.
         y: (rows,) labels, integers or strings, or None. They only score.
         image_shape: height and width where each row is an image with pixels from 0 to 1.
+        lengths: rows of each recording where rows are in order of time.
     """
 
     source: str
@@ -28,6 +29,11 @@ class Source:
     x: Rows
     y: Any
     image_shape: tuple[int, int] | None
+    lengths: tuple[int, ...] | None = None
+
+    def known(self) -> dict[str, Any]:
+        """What recipes may ask about the rows."""
+        return {"image_shape": self.image_shape, "lengths": self.lengths}
 
     def facts(self) -> dict[str, Any]:
         """What a run's record says of the rows."""
@@ -57,17 +63,17 @@ def read_source(data: str, label: str | None = None, image_shape: str | None = N
         dataset = load(data)
         x: Any = dataset.x
         y: Any = dataset.y
-        shape, source = dataset.image_shape, data
+        shape, lengths, source = dataset.image_shape, dataset.lengths, data
     else:
         path = Path(data)
         if not path.is_file():
             raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
         x, y = read(path, label=label)
-        shape, source = None, str(path.resolve())
+        shape, lengths, source = None, None, str(path.resolve())
     rows = as_batches(x, name="the data")
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
-    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape)
+    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape, lengths)
 
 
 def checked_shape(text: str | None, n_features: int) -> tuple[int, int] | None:

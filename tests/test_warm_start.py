@@ -142,7 +142,7 @@ def test_the_papers_starts_are_there_and_one_seed_gives_one_result(story, pretra
     records = [pc.fit(one, x, seed=3, recipe=recipe) for one in fitted]
     assert records[0].memory[START].shape == (40,)
     assert all(torch.equal(*pair) for pair in zip(*(s.state_dict().values() for s in fitted), strict=True))
-    with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'embedding', 'words' or"):
+    with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or"):
         fitted[0].recipe(pretraining="nonsense")
 
 

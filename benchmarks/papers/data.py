@@ -69,10 +69,19 @@ def image_shape(name: str) -> tuple[int, int] | None:
     return pc.data.load(name.removesuffix("-10k")).image_shape
 
 
-def recipe_of_kind(name: str) -> dict[str, Any]:
-    """What recipes are told about all sets of this kind: images' shape, that documents are words, nothing else."""
+def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
+    """What recipes are told about all sets of a kind: images' shape, that documents are words, recordings' lengths.
+
+    Args:
+        name: of the set.
+        fitted: numbers of the rows that are fitted, increasing.
+    """
     if name in DOCUMENTS:
         return {"pretraining": "words"}
+    lengths = pc.data.load(name.removesuffix("-10k")).lengths
+    if lengths is not None:
+        recording = np.repeat(np.arange(len(lengths)), lengths)[fitted]
+        return {"lengths": np.unique(recording, return_counts=True)[1].tolist()}
     shape = image_shape(name)
     return {} if shape is None else {"image_shape": shape}
 

@@ -57,7 +57,7 @@ def run(data: str, method: str, seed: int, held_out: float) -> dict[str, Any]:
     rest, fitted = np.sort(order[:cut]), np.sort(order[cut:])
     folder = RUNNING / f"{data}-{seed}-{held_out}" / method
     folder.mkdir(parents=True, exist_ok=True)
-    result = METHODS[method](x[fitted], n_clusters, recipe_of_kind(data), seed, folder)
+    result = METHODS[method](x[fitted], n_clusters, recipe_of_kind(data, fitted), seed, folder)
     y = labels(data)
     scores = {"accuracy": pc.metrics.accuracy, "nmi": pc.metrics.nmi, "ari": pc.metrics.ari}
     found = result.labels["final"]

@@ -87,7 +87,7 @@ def fit(
             checkpoint=folder.checkpoint_file,
             resume=resume,
             n_init=restarts,
-            recipe=recipe_arguments(chosen, source.image_shape, given),
+            recipe=recipe_arguments(chosen, source.known(), given),
             learning_rate=learning_rate,
             engine=checked_engine(engine),
         )

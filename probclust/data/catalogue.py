@@ -126,7 +126,7 @@ def load(name: str) -> Dataset:
         raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}")
     entry = ENTRIES[name]
     path = _find(entry) or _download(name, entry)
-    x, y = _read(path)
+    x, y, lengths = _read(path)
     return Dataset(
         name=name,
         x=x,
@@ -135,6 +135,7 @@ def load(name: str) -> Dataset:
         target_names=entry.target_names,
         source=entry.source,
         licence=entry.licence,
+        lengths=lengths,
     )
 
 
@@ -191,8 +192,8 @@ def _download(name: str, entry: Entry) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    arrays = read_archive(path, ("x_float", "x", "y", *CSR_PARTS))
+def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, ...] | None]:
+    arrays = read_archive(path, ("x_float", "x", "y", "user", *CSR_PARTS))
     if "x_float" in arrays:  # unrounded pixels beside the rounded ones
         arrays["x"] = arrays["x_float"]
     x = rows_of(arrays, path)
@@ -202,4 +203,8 @@ def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     scale = 255 if x.dtype.kind in "iu" else 1
     x = x.astype(np.float32)
     x /= scale
-    return x, arrays["y"].astype(np.int64)
+    lengths = None
+    if "user" in arrays:  # whose recording each row is of
+        ends = np.flatnonzero(np.diff(arrays["user"])) + 1
+        lengths = tuple(np.diff([0, *ends, len(x)]).tolist())
+    return x, arrays["y"].astype(np.int64), lengths

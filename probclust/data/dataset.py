@@ -20,6 +20,7 @@ class Dataset:
         target_names: What the labels mean, in their order.
         source: Who made it.
         licence: The terms of use, as far as they are known.
+        lengths: Rows of each recording, if rows are in order of time, recording after recording.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Dataset:
     target_names: tuple[str, ...]
     source: str
     licence: str
+    lengths: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         rows, features = self.x.shape

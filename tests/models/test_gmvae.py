@@ -215,5 +215,7 @@ def test_on_digits_the_fit_keeps_its_start():
 
 
 def test_wrong_pretraining_is_refused(story):
-    with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'embedding', 'words', 'autoencoder' or"):
+    with pytest.raises(
+        ValueError, match="pretraining must be 'neighbours', 'embedding', 'words', 'sequence', 'autoencoder' or"
+    ):
         story.recipe(pretraining="stacked")

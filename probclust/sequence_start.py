@@ -1,0 +1,95 @@
+"""A start for rows in order, such as windows of a sensor's signal: clusters that last, by a hidden Markov model.
+
+Neighbouring windows are mostly of one activity, whichever way it shows. So what differs between clusters but not from
+one window to the next counts, where k-means goes by the largest differences. Recordings differ by who wears the sensor,
+and where: each is brought to mean 0 and deviation 1 of each feature first, so a recording must visit the clusters, not
+stay in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from probclust.hidden_markov import fitted_hidden_markov
+from probclust.recipe import Compute, Run
+from probclust.scoring import positive
+from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
+
+LEAST_SCALE = 0.1
+"""Of a feature's deviation in all rows: below that, its deviation in a recording does not stretch it further."""
+
+
+def sequence_start(
+    lengths: Sequence[int],
+    *,
+    n_components: int = 100,
+    n_init: int = 10,
+    view: Callable[[Tensor], Tensor] | None = None,
+) -> Compute:
+    """A step that puts starting labels into `run.memory[START]`, and coordinates into `run.memory[EMBEDDING]`.
+
+    The coordinates are those in which the clusters differ, one fewer than clusters. The labels of k-means from which
+    the model was started are kept in `run.memory[KMEANS]`.
+
+    Args:
+        lengths: rows of each recording; recordings follow each other, and rows are in order of time within them.
+        n_components: principal components that the model is of.
+        n_init: starts of k-means to try; that counts whose model has the largest likelihood.
+        view: (rows, n_features) to the columns that are clustered; None for x.
+    """
+
+    def find(run: Run) -> None:
+        rows = complete_rows(run)
+        x = (rows if view is None else view(rows)).double().cpu().numpy()
+        recordings = checked_lengths(lengths, len(x))
+        points = standardised(x, recordings)
+        points = PCA(min(n_components, *points.shape), random_state=0).fit_transform(points)
+        best = None
+        for seed in np.random.SeedSequence(run.seed).generate_state(positive("n_init", n_init)).tolist():
+            plain = KMeans(run.story.n_clusters, n_init=1, random_state=seed).fit_predict(points)
+            found = fitted_hidden_markov(points, recordings, plain, run.story.n_clusters)
+            if best is None or found.log_likelihood > best.log_likelihood:
+                best, kmeans = found, plain
+        assert best is not None
+        run.memory[EMBEDDING] = torch.as_tensor(best.coordinates).to(run.x)
+        run.memory[KMEANS] = torch.as_tensor(kmeans).long()
+        start_from(best.responsibilities.argmax(1), run)
+
+    return Compute(name="start", run=find)
+
+
+def standardised(x: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.float64]:
+    """(rows, features) with mean 0 in each recording, and deviation 1 where it is not much below that of all rows."""
+    least = LEAST_SCALE * x.std(0)
+    least[least == 0] = 1
+    parts = np.split(np.asarray(x, dtype=np.float64), np.cumsum(lengths)[:-1])
+    return np.concatenate([(part - part.mean(0)) / np.maximum(part.std(0), least) for part in parts])
+
+
+def checked_lengths(lengths: Any, n_rows: int) -> list[int]:
+    """Rows of each recording as integers.
+
+    Raises:
+        ValueError: they are not positive integers, or have not the sum n_rows.
+    """
+    try:
+        checked = [index(length) for length in lengths]
+    except TypeError:
+        checked = []
+    if not checked or min(checked) < 1:
+        raise ValueError(f"lengths must be the positive numbers of rows of each recording, got {lengths!r}")
+    if sum(checked) != n_rows:
+        raise ValueError(
+            f"lengths must be of all {n_rows} rows, got {len(checked)} recordings of {sum(checked)} rows; the start "
+            "takes whole recordings, whose rows are in memory"
+        )
+    return checked
