@@ -1,11 +1,12 @@
-"""What each ingredient of the embedding start is worth: the accuracy of starting clusters without it, over seeds.
+"""What each ingredient of a start is worth: the accuracy of starting clusters without it, over seeds.
 
     python -m benchmarks.starts [--data digits usps har] [--seeds 0 1 2]
     python -m benchmarks.starts --table
 
-The start is `probclust.embedding_start`, with the shape of images; each variant changes one thing in it. No story is
-trained. Every variant of a data set and seed is one line of benchmarks/results/starts.jsonl (what is there is not
-repeated); their table is written to benchmarks/results/starts.md. Labels only score.
+The start is `probclust.embedding_start`, with the shape of images, and of recordings `probclust.sequence_start`; each
+variant changes one thing in it. No story is trained. Every variant of a data set and seed is one line of
+benchmarks/results/starts.jsonl (what is there is not repeated); their table is written to benchmarks/results/starts.md.
+Labels only score.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 import probclust as pc
-from benchmarks.papers.data import image_shape, labels, rows
+from benchmarks.papers.data import image_shape, labels, recording_lengths, rows
 from benchmarks.papers.table import spread
 from benchmarks.record import RESULTS, append, made, read
 from probclust.block_likelihood import block_likelihood
@@ -33,6 +34,7 @@ from probclust.gaussian_merging import merged_gaussians, refined
 from probclust.image_distortion import distortion_neighbours
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
+from probclust.sequence_start import likeliest_hidden_markov, standardised
 
 FILE = RESULTS / "starts.jsonl"
 SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k")
@@ -89,11 +91,40 @@ NO_GRAPH: dict[str, Clusterer] = {
     "k-means on the rows": _kmeans,
     "Gaussians with one covariance, on 100 components": _with_one_covariance,
 }
-VARIANTS = (*GRAPHS, *GRAPHS_OF_IMAGES, FLAT, *CLUSTERERS, ONE, *NO_GRAPH)
+SEQUENCES: dict[str, tuple[int, bool, bool]] = {
+    "default": (100, True, True),
+    "the model of 50 components instead of 100": (50, True, True),
+    "the model of 150 components": (150, True, True),
+    "recordings as they are, not standardised": (100, False, True),
+    "rows in no order": (100, True, False),
+}
+"""Principal components, whether recordings are standardised, and whether the model is told the order of rows."""
+
+VARIANTS = tuple(dict.fromkeys((*GRAPHS, *GRAPHS_OF_IMAGES, FLAT, *CLUSTERERS, ONE, *SEQUENCES, *NO_GRAPH)))
+
+
+def variants_of(shape: tuple[int, int] | None, lengths: Sequence[int] | None) -> set[str]:
+    """Names of the variants that rows of a kind have."""
+    if lengths is not None:
+        return {*SEQUENCES, *NO_GRAPH}
+    kind = {*GRAPHS, FLAT, *CLUSTERERS, ONE, *NO_GRAPH}
+    return kind if shape is None else kind | set(GRAPHS_OF_IMAGES)
+
+
+def sequence_variants(
+    x: NDArray[Any], lengths: Sequence[int], n_clusters: int, seed: int
+) -> Iterator[tuple[str, Labels]]:
+    """Each variant's name and (rows,) clusters."""
+    for name, (n_components, by_recording, in_order) in SEQUENCES.items():
+        points = standardised(x, lengths if by_recording else [len(x)])
+        points = PCA(min(n_components, *points.shape), random_state=0).fit_transform(points)
+        told = lengths if in_order else [1] * len(x)
+        found, _ = likeliest_hidden_markov(points, told, n_clusters, n_init=10, seed=seed)
+        yield name, found.responsibilities.argmax(1)
 
 
 def variants(
-    x: NDArray[Any], shape: tuple[int, int] | None, n_clusters: int, seed: int
+    x: NDArray[Any], shape: tuple[int, int] | None, n_clusters: int, seed: int, lengths: Sequence[int] | None = None
 ) -> Iterator[tuple[str, Labels, coo_array | None]]:
     """Each variant's name, (rows,) clusters and graph, where it has one."""
     seeds = np.random.SeedSequence(seed).generate_state(n_embeddings_of(len(x))).tolist()
@@ -111,6 +142,10 @@ def variants(
 
     for name, clusterer in NO_GRAPH.items():
         yield name, clusterer(x, n_clusters, seed), None
+    if lengths is not None:
+        for name, found in sequence_variants(x, lengths, n_clusters, seed):
+            yield name, found, None
+        return
     graphs = {name: neighbours(x, shape) for name, neighbours in GRAPHS.items()}
     if shape is not None:
         graphs |= {name: neighbours(x, shape) for name, neighbours in GRAPHS_OF_IMAGES.items()}
@@ -138,12 +173,12 @@ def _graph_facts(graph: coo_array, found: Labels, y: Labels, n_clusters: int) ->
 def run(data: str, seed: int) -> None:
     """Append what is not there yet."""
     x, n_clusters = rows(data)
-    shape, y = image_shape(data), labels(data)
+    shape, lengths, y = image_shape(data), recording_lengths(data), labels(data)
     there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
-    if {(data, name, seed) for name in VARIANTS if shape is not None or name not in GRAPHS_OF_IMAGES} <= there:
+    if {(data, name, seed) for name in variants_of(shape, lengths)} <= there:
         return
     started = time.perf_counter()
-    for name, found, graph in variants(x, shape, n_clusters, seed):
+    for name, found, graph in variants(x, shape, n_clusters, seed, lengths):
         record = {
             "data": data,
             "variant": name,
@@ -169,7 +204,8 @@ def table() -> str:
         cells = []
         for data in sets:
             own = [record for record in records if (record["data"], record["variant"]) == (data, name)]
-            edges = f" [{own[0]['edges_within_classes']:.3f}]" if own and name in {**GRAPHS, **GRAPHS_OF_IMAGES} else ""
+            of_graph = name in {**GRAPHS, **GRAPHS_OF_IMAGES} and own and "edges_within_classes" in own[0]
+            edges = f" [{own[0]['edges_within_classes']:.3f}]" if of_graph else ""
             cells.append(spread([record["accuracy"] for record in own]) + edges if own else "")
         lines.append((name, *cells))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -19,7 +19,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from probclust.hidden_markov import fitted_hidden_markov
+from probclust.hidden_markov import HiddenMarkov, fitted_hidden_markov
 from probclust.recipe import Compute, Run
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
@@ -53,18 +53,23 @@ def sequence_start(
         recordings = checked_lengths(lengths, len(x))
         points = standardised(x, recordings)
         points = PCA(min(n_components, *points.shape), random_state=0).fit_transform(points)
-        best = None
-        for seed in np.random.SeedSequence(run.seed).generate_state(positive("n_init", n_init)).tolist():
-            plain = KMeans(run.story.n_clusters, n_init=1, random_state=seed).fit_predict(points)
-            found = fitted_hidden_markov(points, recordings, plain, run.story.n_clusters)
-            if best is None or found.log_likelihood > best.log_likelihood:
-                best, kmeans = found, plain
-        assert best is not None
-        run.memory[EMBEDDING] = torch.as_tensor(best.coordinates).to(run.x)
+        found, kmeans = likeliest_hidden_markov(points, recordings, run.story.n_clusters, n_init=n_init, seed=run.seed)
+        run.memory[EMBEDDING] = torch.as_tensor(found.coordinates).to(run.x)
         run.memory[KMEANS] = torch.as_tensor(kmeans).long()
-        start_from(best.responsibilities.argmax(1), run)
+        start_from(found.responsibilities.argmax(1), run)
 
     return Compute(name="start", run=find)
+
+
+def likeliest_hidden_markov(
+    points: NDArray[Any], lengths: Sequence[int], n_clusters: int, *, n_init: int, seed: int
+) -> tuple[HiddenMarkov, NDArray[np.int64]]:
+    """The model of the largest likelihood from several starts of k-means, and the (rows,) clusters of that start."""
+    tried = []
+    for own in np.random.SeedSequence(seed).generate_state(positive("n_init", n_init)).tolist():
+        kmeans = KMeans(n_clusters, n_init=1, random_state=own).fit_predict(points)
+        tried.append((fitted_hidden_markov(points, lengths, kmeans, n_clusters), kmeans))
+    return max(tried, key=lambda one: one[0].log_likelihood)
 
 
 def standardised(x: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.float64]:

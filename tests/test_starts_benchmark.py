@@ -18,15 +18,14 @@ def one_embedding(monkeypatch):
     monkeypatch.setattr(starts, "n_embeddings_of", lambda n_rows: 1)
 
 
-@pytest.mark.parametrize("shape", [None, (8, 8)])
-def test_every_variant_gives_clusters(shape):
-    found = {name: (labels, graph) for name, labels, graph in starts.variants(X, shape, 3, 0)}
-    expected = set(starts.VARIANTS) - (set() if shape else set(starts.GRAPHS_OF_IMAGES))
-    assert set(found) == expected
+@pytest.mark.parametrize(("shape", "lengths"), [(None, None), ((8, 8), None), (None, (50, 30))])
+def test_every_variant_gives_clusters(shape, lengths):
+    found = {name: (labels, graph) for name, labels, graph in starts.variants(X, shape, 3, 0, lengths)}
+    assert set(found) == starts.variants_of(shape, lengths) <= set(starts.VARIANTS)
     for name, (labels, graph) in found.items():
         assert labels.shape == (80,)
         assert set(labels) <= {0, 1, 2}
-        assert (graph is None) == (name in starts.NO_GRAPH)
+        assert (graph is None) == (name in starts.NO_GRAPH or lengths is not None)
 
 
 def test_what_is_recorded_is_shown_and_not_run_again(tmp_path, monkeypatch):
@@ -35,6 +34,7 @@ def test_what_is_recorded_is_shown_and_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(starts, "rows", lambda name: (X, 3))
     monkeypatch.setattr(starts, "labels", lambda name: np.arange(80) % 3)
     monkeypatch.setattr(starts, "image_shape", lambda name: None)
+    monkeypatch.setattr(starts, "recording_lengths", lambda name: None)
     starts.run("har", 0)
     records = [json.loads(line) for line in file.read_text().splitlines()]
     default = next(record for record in records if record["variant"] == "default")

@@ -69,6 +69,11 @@ def image_shape(name: str) -> tuple[int, int] | None:
     return pc.data.load(name.removesuffix("-10k")).image_shape
 
 
+def recording_lengths(name: str) -> tuple[int, ...] | None:
+    """Rows of each recording where rows are in order of time."""
+    return None if name in DOCUMENTS else pc.data.load(name.removesuffix("-10k")).lengths
+
+
 def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
     """What recipes are told about all sets of a kind: images' shape, that documents are words, recordings' lengths.
 
@@ -78,7 +83,7 @@ def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
     """
     if name in DOCUMENTS:
         return {"pretraining": "words"}
-    lengths = pc.data.load(name.removesuffix("-10k")).lengths
+    lengths = recording_lengths(name)
     if lengths is not None:
         recording = np.repeat(np.arange(len(lengths)), lengths)[fitted]
         return {"lengths": np.unique(recording, return_counts=True)[1].tolist()}
