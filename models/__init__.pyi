@@ -7,5 +7,6 @@ from .dmae import DMAE as DMAE
 from .gaussian_mixture import GaussianMixture as GaussianMixture
 from .gmvae import GMVAE as GMVAE
 from .idec import IDEC as IDEC
+from .ltvae import LTVAE as LTVAE
 from .mixture_of_vaes import MixtureOfVAEs as MixtureOfVAEs
 from .vade import VaDE as VaDE

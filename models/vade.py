@@ -63,7 +63,7 @@ class VaDE(Story):
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         likelihood: p(x | z): "gaussian", "bernoulli", or an object like those in `probclust.likelihoods`.
         prior: p(z | cluster): "gaussian" (diagonal), "mahalanobis" (a full Gaussian), "low_rank", "student_t",
-            "flow", "cosine" (von Mises-Fisher), "manhattan" or another of the names that `DissimilarityMixture`
+            "flow", "latent_tree", "cosine" (von Mises-Fisher), "manhattan" or another name that `DissimilarityMixture`
             takes; or a part of `probclust.priors` or `probclust.dissimilarities`, built for n_features=latent_dim.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.

@@ -111,6 +111,7 @@ def test_lengths_that_do_not_fit_the_rows_are_refused_by_a_fit():
         pc.models.VaDE,
         pc.models.MixtureOfVAEs,
         pc.models.DGG,
+        pc.models.LTVAE,
         pc.models.GMVAE,
         pc.models.DMAE,
         pc.models.DAMIC,

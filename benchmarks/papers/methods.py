@@ -153,6 +153,7 @@ STORIES: dict[str, OfStory] = {
     "DEC": OfStory("dec"),
     "IDEC": OfStory("idec"),
     "DGG": OfStory("dgg"),
+    "LTVAE": OfStory("ltvae"),
     "GMVAE": OfStory("gmvae"),
     "DCN": OfStory("dcn"),
 }

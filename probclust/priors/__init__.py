@@ -1,8 +1,8 @@
 """Latent priors p(z | cluster): parts of stories.
 
-Gaussians (standard, diagonal, of low rank), Student-t, a normalising flow; all of `probclust.dissimilarities` are
-priors too, among them the full Gaussian (`Mahalanobis`) and von Mises-Fisher (`Cosine`). Derive from `Prior` to write
-your own.
+Gaussians (standard, diagonal, of low rank), Student-t, a normalising flow, a latent tree; all of
+`probclust.dissimilarities` are priors too, among them the full Gaussian (`Mahalanobis`) and von Mises-Fisher
+(`Cosine`). Derive from `Prior` to write your own.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from probclust.prior import Prior
 from probclust.priors.flow import Flow
 from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
+from probclust.priors.latent_tree import LatentTreePrior
 from probclust.priors.named import on_sphere, prior_named
 from probclust.priors.student import StudentT
 
 __all__ = [
     "DiagonalGaussian",
     "Flow",
+    "LatentTreePrior",
     "LowRankGaussian",
     "Prior",
     "StandardNormal",

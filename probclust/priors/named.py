@@ -7,6 +7,7 @@ from probclust.dissimilarities.named import BY_NAME as DISSIMILARITIES
 from probclust.prior import Prior
 from probclust.priors.flow import Flow
 from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
+from probclust.priors.latent_tree import LatentTreePrior
 from probclust.priors.student import StudentT
 
 _BY_NAME: dict[str, type[Prior]] = {
@@ -15,6 +16,7 @@ _BY_NAME: dict[str, type[Prior]] = {
     "low_rank": LowRankGaussian,
     "student_t": StudentT,
     "flow": Flow,
+    "latent_tree": LatentTreePrior,
 }
 
 
@@ -22,8 +24,9 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
     """The prior of that name with its defaults; a part is checked and passed through.
 
     Args:
-        prior: "standard", "gaussian" (diagonal), "low_rank", "student_t", "flow", or a dissimilarity's name, with an
-            alpha for each cluster: "mahalanobis" is a full Gaussian, "cosine" von Mises-Fisher; or a part.
+        prior: "standard", "gaussian" (diagonal), "low_rank", "student_t", "flow", "latent_tree", or a dissimilarity's
+            name, with an alpha for each cluster: "mahalanobis" is a full Gaussian, "cosine" von Mises-Fisher; or a
+            part.
         n_features: L, columns of the code.
         n_clusters: K.
 

@@ -142,7 +142,7 @@ def test_the_architecture_is_the_papers():
 
 # Other priors
 
-PRIORS = ["low_rank", "student_t", "flow"]
+PRIORS = ["low_rank", "student_t", "flow", "latent_tree"]
 DISSIMILARITIES = ["mahalanobis", "squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski", "cosine"]
 
 
