@@ -46,13 +46,14 @@ class Tree:
     def emissions(self, z: Tensor) -> Tensor:
         """(*, F, S) log densities of each facet's own columns, from (*, L) rows."""
         squares = ((z.unsqueeze(-2) - self.loc) / self.scale).square()
-        return ((-squares / 2 - self.scale.log() - HALF_LOG_2PI) @ self.columns).transpose(-1, -2)
+        by_column = -squares / 2 - self.scale.log() - HALF_LOG_2PI
+        return (by_column @ self.columns.to(by_column)).transpose(-1, -2)
 
     def evidence(self, emissions: Tensor) -> Tensor:
         """(*, S) log p(z | root) from emissions (*, F, S)."""
         if len(self.edges) == 1:
             return emissions[..., 0, :]
-        table = self.log_table.exp()
+        table, edges = self.log_table.to(emissions).exp(), self.edges.to(emissions)
         unused = (table == 0).all(1)
         tiny = torch.finfo(table.dtype).tiny
         gathered = emissions
@@ -60,7 +61,7 @@ class Tree:
             peak = gathered.detach().masked_fill(unused, -torch.inf).amax(-1, keepdim=True)
             weights = (gathered - peak).masked_fill(unused, -torch.inf).exp()
             messages = torch.einsum("...ft,fst->...fs", weights, table).clamp(min=tiny).log() + peak
-            gathered = emissions + self.edges @ messages
+            gathered = emissions + edges @ messages
         return gathered[..., 0, :]
 
     def marginals(self, cluster: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class Tree:
         root = torch.nn.functional.one_hot(cluster, n_states).to(self.loc)
         found = [root] * n_facets
         for _ in range(n_facets - 1):
-            parents = torch.einsum("pf,p...s->f...s", self.edges, torch.stack(found))
+            parents = torch.einsum("pf,p...s->f...s", self.edges.to(root), torch.stack(found))
             below = torch.einsum("f...s,fst->f...t", parents, self.log_table.exp())
             found = [root, *below[1:]]
         return torch.stack(found, -2)
@@ -149,4 +150,4 @@ class LatentTree(TorchDistribution):
     def _expected(self, by_state: Tensor) -> Tensor:
         """(*batch, L) expectation of (S, L) numbers of each column's state."""
         chances = self.tree.marginals(self.cluster)
-        return torch.einsum("...fs,sj,jf->...j", chances, by_state, self.tree.columns)
+        return torch.einsum("...fs,sj,jf->...j", chances, by_state, self.tree.columns.to(by_state))

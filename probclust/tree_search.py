@@ -126,8 +126,8 @@ def _maximised(codes: Tensor, shape: Shape, responsibilities: Tensor, counts: Te
     """
     n_facets, n_states = len(shape.parent), responsibilities.shape[2]
     facet = torch.tensor(shape.facet)
-    columns = torch.nn.functional.one_hot(facet, n_facets).to(codes)
-    edges = torch.zeros(n_facets, n_facets).to(codes)
+    columns = torch.nn.functional.one_hot(facet, n_facets)
+    edges = torch.zeros(n_facets, n_facets, dtype=torch.long)
     for child, parent in enumerate(shape.parent[1:], start=1):
         edges[parent, child] = 1
     own = responsibilities[:, facet]  # (rows, L, S)

@@ -58,8 +58,7 @@ class LatentTreePrior(Prior):
         allowed = torch.arange(self.n_clusters, device=self.n_states.device) < self.n_states[:, None]
         logits = torch.where(allowed[:, None], self.logits, -1e9)
         scale = self.floor + functional.softplus(self.raw_scale)
-        dtype = self.loc.dtype
-        return Tree(self.columns.to(dtype), self.edges.to(dtype), self.loc, scale, logits.log_softmax(-1))
+        return Tree(self.columns, self.edges, self.loc, scale, logits.log_softmax(-1))
 
     def density(self, cluster: Tensor) -> Any:
         """A `LatentTree`."""
