@@ -8,12 +8,12 @@ Generative story, for each row:
     x | z ~ likelihood(decoder(z))
 
 The guide is VaDE's, and the log joint too, with log p(z | cluster = k) that of the tree, its other facets summed out.
-Columns that differ alike in all clusters, as slant or stroke do in digits, get facets of their own, and so partitions
-beside the clusters. With no other facet it is VaDE.
+Columns that differ in ways of their own, whatever the cluster, get facets of their own, and so partitions beside the
+clusters. With no other facet it is VaDE.
 
-Unlike the paper, which finds the tree by a search that starts anew every few epochs and then names the facet that
-labels agree with, the cluster is the root from the start, K is given, and the tree is searched for once, on the codes
-of the warm start; parameters then move by the gradient of the bound instead of stepwise EM.
+Unlike the paper, in which every facet is found by a search that goes on while the network learns, the cluster is the
+root from the start, K is given, and the other facets are searched for once, on the codes of the warm start; parameters
+then move by the gradient of the bound instead of stepwise EM.
 
 Source: X. Li, Z. Chen, L. K. M. Poon, N. L. Zhang, "Learning latent superstructures in variational autoencoders for
 deep multidimensional clustering", ICLR 2019 (arXiv 1803.05206).

@@ -10,7 +10,7 @@ and log p(z | cluster = k) is evidence_0(k). All facets send at once, as many ti
 tree of any depth costs no look at its shape. Chances that underflow count as the smallest number.
 
 Source: X. Li, Z. Chen, L. K. M. Poon, N. L. Zhang, "Learning latent superstructures in variational autoencoders for
-deep multidimensional clustering", ICLR 2019, sections 3.1 and 3.2.
+deep multidimensional clustering", ICLR 2019.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ least; a column to another facet, or all that would rather be elsewhere; a state
 parent; and a facet gone, its columns and children to its parent.
 
 Source: X. Li and others, "Learning latent superstructures in variational autoencoders for deep multidimensional
-clustering", ICLR 2019, section 3.3; there the search starts anew from the data, and the cluster's facet is one of those
-that it finds.
+clustering", ICLR 2019; there the cluster's facet is one of those that the search finds.
 """
 
 from __future__ import annotations
