@@ -29,9 +29,11 @@ from torch import Tensor
 
 from probclust.architectures import Network
 from probclust.global_guide import Kind
+from probclust.joint import trace_joint
 from probclust.likelihoods import Likelihood
 from probclust.models.vade import VaDE
 from probclust.priors import LatentTreePrior
+from probclust.rows import admit, evaluating
 from probclust.sampling import embed
 from probclust.weights import WeightsOption
 
@@ -87,6 +89,8 @@ class LTVAE(VaDE):
         """
         codes = embed(self, x).to(self.prior.loc)
         tree = self.prior.tree()
-        every = tree.facet_responsibilities(codes, self.weights().logits)
+        with evaluating(self, 0):  # weights that have a prior are at their mean
+            joint = trace_joint(self.model, self.complete_guide, admit(self, x)[:1].to(codes), latents="mean")
+        every = tree.facet_responsibilities(codes, joint.model["cluster"].fn.logits)
         used = self.prior.columns.any(0) | (torch.arange(self.prior.max_facets) == 0).to(self.prior.columns.device)
         return [every[:, facet, : self.prior.n_states[facet]] for facet in used.nonzero().squeeze(1)]

@@ -24,6 +24,9 @@ from torch import Size, Tensor
 
 from probclust.diagonal_normal import HALF_LOG_2PI
 
+NEVER = -1e9
+"""Log chance of a state that a facet does not have."""
+
 
 @dataclass(frozen=True)
 class Tree:

@@ -21,7 +21,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from probclust.latent_tree import Tree
+from probclust.latent_tree import NEVER, Tree
 
 PRIOR = 1.0
 """Rows that are counted in each entry of a table before any is seen."""
@@ -113,8 +113,8 @@ def expected_states(tree: Tree, codes: Tensor, labels: Tensor) -> tuple[Tensor, 
         emissions = tree.emissions(codes).detach().requires_grad_()
         table = tree.log_table.detach().requires_grad_()
         evidence = replace(tree, log_table=table).evidence(emissions)
-        total = evidence.gather(1, labels[:, None]).sum() + 0 * table.sum()
-        responsibilities, counts = torch.autograd.grad(total, (emissions, table))
+        total = evidence.gather(1, labels[:, None]).sum()
+        responsibilities, counts = torch.autograd.grad(total, (emissions, table), materialize_grads=True)
     return total.detach(), responsibilities, counts
 
 
@@ -138,7 +138,7 @@ def _maximised(codes: Tensor, shape: Shape, responsibilities: Tensor, counts: Te
         counts = torch.einsum("nfs,nft->fst", parents, responsibilities)
     allowed = torch.arange(n_states) < torch.tensor(shape.n_states)[:, None]
     table = torch.where(allowed[:, None], counts + PRIOR, 0)
-    log_table = (table / table.sum(-1, keepdim=True)).clamp(min=1e-30).log()
+    log_table = torch.where(table > 0, table / table.sum(-1, keepdim=True), 1).log().masked_fill(table == 0, NEVER)
     return Tree(columns, edges, loc.T, variance.sqrt().clamp(min=1.01 * floor).T, log_table)
 
 
@@ -209,7 +209,7 @@ def _with_states(shape: Shape, facet: int, n_states: int) -> Shape:
 
 
 def _split_largest(codes: Tensor, states: Tensor, facet: int, n: int, columns: list[int]) -> Tensor:
-    """Responsibilities with the facet's largest state split at the median of its columns' common direction."""
+    """Responsibilities with the facet's largest state split at the mean of its columns' common direction."""
     states = states.clone()
     largest = int(states[:, facet, :n].sum(0).argmax())
     weight = states[:, facet, largest]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.latent_tree import LatentTree, Tree
+from probclust.latent_tree import NEVER, LatentTree, Tree
 from probclust.prior import Prior
 from probclust.priors.gaussian import checked_floor
 from probclust.tree_search import Shape, expected_states, fit_tree, search_tree
@@ -56,7 +56,7 @@ class LatentTreePrior(Prior):
     def tree(self) -> Tree:
         """The tree as it stands."""
         allowed = torch.arange(self.n_clusters, device=self.n_states.device) < self.n_states[:, None]
-        logits = torch.where(allowed[:, None], self.logits, -1e9)
+        logits = torch.where(allowed[:, None], self.logits, NEVER)
         scale = self.floor + functional.softplus(self.raw_scale)
         return Tree(self.columns, self.edges, self.loc, scale, logits.log_softmax(-1))
 

@@ -72,3 +72,13 @@ def test_its_recipe_finds_the_clusters():
     assert len(story.partitions(x)) == len(story.prior.facets())
     drawn = pc.sample(story, 5, cluster=1, temperature=0.5)
     assert drawn["x"].isfinite().all()
+
+
+@pytest.mark.parametrize("weights", ["learned", "dirichlet", "stick-breaking"])
+def test_partitions_are_not_drawn(weights):
+    x, _, _ = two_facets(50)
+    story = LTVAE(12, 3, **SMALL, weights=weights)
+    first, second = story.partitions(x), story.partitions(x)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert first[0].shape == (50, 3)
+    torch.testing.assert_close(first[0].sum(1), torch.ones(50))
