@@ -25,7 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 import probclust as pc
-from benchmarks.papers.data import image_shape, labels, recording_lengths, rows
+from benchmarks.papers.data import kind, labels, rows
 from benchmarks.papers.table import spread
 from benchmarks.record import RESULTS, append, made, read
 from probclust.block_likelihood import block_likelihood
@@ -173,7 +173,8 @@ def _graph_facts(graph: coo_array, found: Labels, y: Labels, n_clusters: int) ->
 def run(data: str, seed: int) -> None:
     """Append what is not there yet."""
     x, n_clusters = rows(data)
-    shape, lengths, y = image_shape(data), recording_lengths(data), labels(data)
+    known, y = kind(data), labels(data)
+    shape, lengths = known.image_shape, known.lengths
     there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
     if {(data, name, seed) for name in variants_of(shape, lengths)} <= there:
         return

@@ -141,6 +141,7 @@ class DAMIC(Story):
         rounds: int = 1,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Cluster the codes of one autoencoder, fit gate and experts to the clusters, then train all by equation 3.
 
@@ -156,7 +157,8 @@ class DAMIC(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
                 by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's
                 start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself. None
-                for "embedding" where `image_shape` is given, "sequence" where `lengths` are, else "neighbours".
+                for "embedding" where `image_shape` is given, "words" of `documents`, "sequence" where `lengths` are,
+                else "neighbours".
             pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
@@ -168,8 +170,9 @@ class DAMIC(Story):
                 clusters that the last round ended with. The paper has one.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         single = Autoencoder(self.n_features, start_hidden, start_dim)
         networks = single.encoder, single.decoder, [single]
         objective = "exact" if self.has_gate else "hard"

@@ -129,6 +129,7 @@ class DCN(Story):
         epochs: int = 10,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Pre-train, start the centroids by k-means on the codes, fit to that start, then train in turn.
 
@@ -140,15 +141,16 @@ class DCN(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
                 by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's,
                 with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
-                given, "sequence" where `lengths` are, else "neighbours".
+                given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours,
                 an embedding, words or a sequence, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         if fit_epochs is None:
             fit_epochs = 5 if chosen in ("neighbours", *FROM_ROWS) else 0
         networks = [self.encoder, self.decoder, self.likelihood]

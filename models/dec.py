@@ -108,6 +108,7 @@ class DEC(Story):
         noise: float = 0.2,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Pre-train, start the centres by k-means on the codes, fit to that start, then train towards the target.
 
@@ -120,7 +121,7 @@ class DEC(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
                 "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
                 that last, which the codes follow too; or "autoencoder". None for "embedding" where `image_shape` is
-                given, "sequence" where `lengths` are, else "neighbours".
+                given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
@@ -132,9 +133,10 @@ class DEC(Story):
             noise: share of a layer's inputs dropped in those epochs.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
         start = pretrained_start(
-            chosen_pretraining(self, pretraining, image_shape, lengths),
+            chosen_pretraining(self, pretraining, image_shape, lengths, documents),
             self.encoder,
             self.decoder,
             [self.encoder, self.decoder],

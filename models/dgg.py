@@ -52,6 +52,7 @@ class DGG(VaDE):
         epochs: int = 5,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
         weight: float | None = None,
         n_neighbours: int = 15,
     ) -> list[Step]:
@@ -64,6 +65,7 @@ class DGG(VaDE):
             epochs: as there.
             image_shape: as there.
             lengths: as there.
+            documents: as there.
             weight: of the divergence, in nats per row; None for a fiftieth of the number of features, since what it
                 is weighed against, log p(x | z), is a sum over them. With five times as much, clusters may merge.
             n_neighbours: links of each row, where the start leaves no graph.
@@ -77,7 +79,7 @@ class DGG(VaDE):
                 run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
 
         steps: list[Step] = []
-        for step in super().recipe(pretraining, pretrain_epochs, fit_epochs, epochs, image_shape, lengths):
+        for step in super().recipe(pretraining, pretrain_epochs, fit_epochs, epochs, image_shape, lengths, documents):
             if isinstance(step, SVI):
                 steps.append(dataclasses.replace(step, objective=linked))
             else:

@@ -176,6 +176,7 @@ class DMAE(Story):
         gamma: float = 10.0,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Pre-train, start theta from clusters of the codes, then train all by equation 13.
 
@@ -189,7 +190,7 @@ class DMAE(Story):
                 start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
                 it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
                 None for "none" where there are no networks; without `augment` for "embedding" where `image_shape` is
-                given, "sequence" where `lengths` are; else for "neighbours".
+                given, "words" of `documents`, "sequence" where `lengths` are; else for "neighbours".
             pretrain_epochs: of either; None for 15 with neighbours, 50 of an autoencoder (the paper has 500 of SGD),
                 100 of each network with Fourier features.
             epochs: of the training; the paper has 300, and 30 on digits.
@@ -199,12 +200,13 @@ class DMAE(Story):
             gamma: of the kernel whose Fourier features are learned.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
         if pretraining is None and not self.deep:
             pretraining = "none"
         elif pretraining is None and augment is not None:  # an embedding is of fixed rows
             pretraining = "neighbours"
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         if not self.deep and chosen != "none":
             raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={chosen!r}")
         start: list[Step]

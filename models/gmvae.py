@@ -125,6 +125,7 @@ class GMVAE(Story):
         minimum_information: float = 0.0,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI: VaDE's recipe.
 
@@ -134,7 +135,7 @@ class GMVAE(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
                 by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for one that
                 only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone. None for "embedding"
-                where `image_shape` is given, "sequence" where `lengths` are, else "neighbours".
+                where `image_shape` is given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
@@ -142,8 +143,9 @@ class GMVAE(Story):
                 nothing, see `MinimumInformation`; 0 for none.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         objective = MinimumInformation(minimum_information) if minimum_information else "exact"
         weights = Compute(name="weights", run=lambda run: run.story.redraw())
         if chosen == "none":

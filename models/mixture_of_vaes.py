@@ -136,6 +136,7 @@ class MixtureOfVAEs(Story):
         epochs: int = 5,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Cluster the codes of a pre-trained network, fit each expert to its cluster, then SVI.
 
@@ -145,16 +146,17 @@ class MixtureOfVAEs(Story):
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
                 by their words' vectors; "sequence" for those of rows in order that last; or "vade" for the paper's
-                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None, unless
-                clusters may be empty, for "embedding" where `image_shape` is given and "sequence" where `lengths` are;
-                else for "neighbours".
+                start: k-means on the embedding of a VaDE, itself fitted by its own paper's recipe. None for the start
+                of the rows' kind: "embedding" where `image_shape` is given, "words" of `documents` and "sequence" where
+                `lengths` are, unless clusters may be empty; else "neighbours".
             pretrain_epochs: epochs of the autoencoder, or of VaDE's; None for their defaults.
             fit_epochs: epochs of each expert on its own cluster.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         if chosen not in ("neighbours", *FROM_ROWS, "vade"):
             raise ValueError(
                 f"pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or 'vade', got {chosen!r}"

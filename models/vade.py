@@ -135,6 +135,7 @@ class VaDE(Story):
         epochs: int = 5,
         image_shape: ImageShape | None = None,
         lengths: Sequence[int] | None = None,
+        documents: bool = False,
     ) -> list[Step]:
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI.
 
@@ -145,15 +146,17 @@ class VaDE(Story):
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
                 "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
                 that last, which the codes follow too; or "autoencoder" for the paper's: a plain autoencoder (there
-                stacked, layer by layer) and a Gaussian mixture on its codes. None, unless clusters may be empty, for
-                "embedding" where `image_shape` is given and "sequence" where `lengths` are; else for "neighbours".
+                stacked, layer by layer) and a Gaussian mixture on its codes. None for the start of the rows' kind:
+                "embedding" where `image_shape` is given, "words" of `documents` and "sequence" where `lengths` are,
+                unless clusters may be empty; else "neighbours".
             pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.
+            documents: whether rows are documents, and columns their words' weights.
         """
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths)
+        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
         if chosen not in ("neighbours", *FROM_ROWS, "autoencoder"):
             raise ValueError(
                 f"pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or 'autoencoder', got {chosen!r}"

@@ -27,9 +27,15 @@ FROM_ROWS = "embedding", "words", "sequence"
 
 
 def chosen_pretraining(
-    story: Story, pretraining: str | None, image_shape: ImageShape | None, lengths: Sequence[int] | None
+    story: Story,
+    pretraining: str | None,
+    image_shape: ImageShape | None = None,
+    lengths: Sequence[int] | None = None,
+    documents: bool = False,
 ) -> str:
-    """What pre-trains a story, by default "embedding" for images, "sequence" for recordings, and else "neighbours".
+    """What pre-trains a story: "sequence" for recordings, "words" for documents, "embedding" for images.
+
+    It is "neighbours" for rows of no known kind.
 
     Clusters that may stay empty start with "neighbours" too, which leaves their number open.
 
@@ -38,19 +44,31 @@ def chosen_pretraining(
         pretraining: the user's choice; None for the default.
         image_shape: height and width where rows are images.
         lengths: rows of each recording where rows are in order of time.
+        documents: whether rows are documents, and columns their words' weights.
 
     Raises:
-        ValueError: the images do not have as many pixels as the story has features, or "sequence" lacks lengths.
+        ValueError: the images do not have as many pixels as the story has features, or are documents as well, or
+            "sequence" lacks lengths.
     """
     if image_shape is not None:
+        if documents:
+            raise ValueError(
+                f"rows are either images or documents, got image_shape={image_shape!r} and documents=True; "
+                "leave one of them out"
+            )
         checked_image_shape(image_shape, story.n_features)
     if pretraining == "sequence" and lengths is None:
         raise ValueError("pretraining='sequence' needs lengths, the number of rows of each recording")
     if pretraining is not None:
         return pretraining
-    if story.may_empty or (image_shape is None and lengths is None):
-        return "neighbours"
-    return "embedding" if lengths is None else "sequence"
+    if not story.may_empty:
+        if lengths is not None:
+            return "sequence"
+        if documents:
+            return "words"
+        if image_shape is not None:
+            return "embedding"
+    return "neighbours"
 
 
 def pretrained_start(

@@ -22,6 +22,7 @@ class Source:
         y: (rows,) labels, integers or strings, or None. They only score.
         image_shape: height and width where each row is an image with pixels from 0 to 1.
         lengths: rows of each recording where rows are in order of time.
+        documents: whether each row is a document, and each column the weights of a word.
     """
 
     source: str
@@ -30,10 +31,11 @@ class Source:
     y: Any
     image_shape: tuple[int, int] | None
     lengths: tuple[int, ...] | None = None
+    documents: bool = False
 
     def known(self) -> dict[str, Any]:
         """What recipes may ask about the rows."""
-        return {"image_shape": self.image_shape, "lengths": self.lengths}
+        return {"image_shape": self.image_shape, "lengths": self.lengths, "documents": self.documents or None}
 
     def facts(self) -> dict[str, Any]:
         """What a run's record says of the rows."""
@@ -63,17 +65,17 @@ def read_source(data: str, label: str | None = None, image_shape: str | None = N
         dataset = load(data)
         x: Any = dataset.x
         y: Any = dataset.y
-        shape, lengths, source = dataset.image_shape, dataset.lengths, data
+        shape, lengths, documents, source = dataset.image_shape, dataset.lengths, dataset.documents, data
     else:
         path = Path(data)
         if not path.is_file():
             raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
         x, y = read(path, label=label)
-        shape, lengths, source = None, None, str(path.resolve())
+        shape, lengths, documents, source = None, None, False, str(path.resolve())
     rows = as_batches(x, name="the data")
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
-    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape, lengths)
+    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape, lengths, documents)
 
 
 def checked_shape(text: str | None, n_features: int) -> tuple[int, int] | None:

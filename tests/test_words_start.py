@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -124,12 +126,43 @@ def test_stories_of_documents_start_from_it(story_class, likelihood):
     assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.8
 
 
-@pytest.mark.parametrize("name", ["damic", "dmae", "dec", "idec", "dcn", "gmvae", "dgg"])
-def test_every_story_that_pretrains_takes_it(name):
+@pytest.mark.parametrize(
+    "name", ["vade", "mixture-of-vaes", "damic", "dmae", "dec", "idec", "dcn", "gmvae", "dgg", "ltvae"]
+)
+def test_stories_told_of_documents_start_from_it(name):
     from probclust.registry import story_class
 
     story = story_class(name)(60, 3)
-    assert "start" in [step.name for step in story.recipe(pretraining="words")]
+    told = [step.name for step in story.recipe(documents=True)]
+    assert told == [step.name for step in story.recipe(pretraining="words")]
+    assert "start" in told
+    assert told != [step.name for step in story.recipe()]
+    with pytest.raises(ValueError, match="either images or documents"):
+        story.recipe(documents=True, image_shape=(6, 10))
+
+
+def test_clusters_that_may_be_empty_start_otherwise():
+    story = pc.models.VaDE(60, 3, weights="stick-breaking")
+    told = [step.name for step in story.recipe(documents=True)]
+    assert told == [step.name for step in story.recipe()]
+
+
+def test_the_command_tells_a_recipe_of_a_set_of_documents(tmp_path, monkeypatch, capsys):
+    from probclust.cli import main
+
+    x, y = documents()
+    np.savez(tmp_path / "20news.npz", x=x, y=y.numpy())
+    monkeypatch.setenv("PROBCLUST_DATA", str(tmp_path))
+    assert pc.data.load("20news").documents
+    assert not pc.data.load("digits").documents
+    out = tmp_path / "out"
+    short = ["--set", "hidden=[8]", "--recipe", "pretrain_epochs=1", "--recipe", "fit_epochs=1", "--epochs", "1"]
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "vade", "--data", "20news", "--out", str(out), "--clusters", "3", *short])
+    assert not end.value.code, capsys.readouterr()
+    settings = json.loads((out / "record.json").read_text())["fit"]["settings"]
+    assert settings["recipe"]["documents"] is True
+    assert "start" in [step["name"] for step in settings["steps"]]
 
 
 def test_augmentation_is_refused():

@@ -60,35 +60,25 @@ def rows(name: str) -> tuple[Rows, int]:
     return x, len(np.unique(y))
 
 
-DOCUMENTS = ("reuters10k", "20news")
-"""Sets whose rows are documents, and whose columns words."""
-
-
-def image_shape(name: str) -> tuple[int, int] | None:
-    """Height and width where rows are images."""
-    return pc.data.load(name.removesuffix("-10k")).image_shape
-
-
-def recording_lengths(name: str) -> tuple[int, ...] | None:
-    """Rows of each recording where rows are in order of time."""
-    return None if name in DOCUMENTS else pc.data.load(name.removesuffix("-10k")).lengths
+def kind(name: str) -> pc.data.Dataset:
+    """The whole set, with what is known of all rows: images' shape, recordings' lengths, whether they are documents."""
+    return pc.data.load(name.removesuffix("-10k"))
 
 
 def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
-    """What recipes are told about all sets of a kind: images' shape, that documents are words, recordings' lengths.
+    """What recipes are told about all sets of a kind: images' shape, that rows are documents, recordings' lengths.
 
     Args:
         name: of the set.
         fitted: numbers of the rows that are fitted, increasing.
     """
-    if name in DOCUMENTS:
-        return {"pretraining": "words"}
-    lengths = recording_lengths(name)
-    if lengths is not None:
-        recording = np.repeat(np.arange(len(lengths)), lengths)[fitted]
+    known = kind(name)
+    if known.documents:
+        return {"documents": True}
+    if known.lengths is not None:
+        recording = np.repeat(np.arange(len(known.lengths)), known.lengths)[fitted]
         return {"lengths": np.unique(recording, return_counts=True)[1].tolist()}
-    shape = image_shape(name)
-    return {} if shape is None else {"image_shape": shape}
+    return {} if known.image_shape is None else {"image_shape": known.image_shape}
 
 
 def labels(name: str) -> Labels:

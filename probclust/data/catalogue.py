@@ -28,6 +28,7 @@ class Entry:
     target_names: tuple[str, ...]
     source: str
     licence: str
+    documents: bool = False
 
 
 ENTRIES = {
@@ -65,6 +66,7 @@ ENTRIES = {
         target_names=tuple(fetchers.ROOTS),
         source="Lewis, Yang, Rose, Li, JMLR 2004 (RCV1); protocol: Xie, Girshick, Farhadi, ICML 2016",
         licence="term vectors distributed for research; the texts belong to Reuters",
+        documents=True,
     ),
     "20news": Entry(
         fetch=fetchers.fetch_20news,
@@ -79,6 +81,7 @@ ENTRIES = {
         ),
         source="Lang, ICML 1995; by-date version: Rennie",
         licence="none stated; distributed for research",
+        documents=True,
     ),
     "har": Entry(
         fetch=fetchers.fetch_har,
@@ -136,6 +139,7 @@ def load(name: str) -> Dataset:
         source=entry.source,
         licence=entry.licence,
         lengths=lengths,
+        documents=entry.documents,
     )
 
 

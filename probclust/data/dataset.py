@@ -21,6 +21,7 @@ class Dataset:
         source: Who made it.
         licence: The terms of use, as far as they are known.
         lengths: Rows of each recording, if rows are in order of time, recording after recording.
+        documents: Whether each row is a document, and each column the weights of a word.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Dataset:
     source: str
     licence: str
     lengths: tuple[int, ...] | None = None
+    documents: bool = False
 
     def __repr__(self) -> str:
         rows, features = self.x.shape
