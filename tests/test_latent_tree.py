@@ -152,7 +152,8 @@ def test_a_facet_that_the_cluster_decides_has_the_table_of_the_counts():
     torch.testing.assert_close(fit.tree.log_table[1].exp(), counts / counts.sum(1, keepdim=True), atol=1e-3, rtol=1e-2)
     blurred = 0.7 * start + 0.1
     reached = [fit_tree(z, y, shape, blurred, floor=0.05, iterations=n).bic for n in (0, 1, 2, 4)]
-    assert reached == sorted(reached)
+    np.testing.assert_allclose(reached, sorted(reached), rtol=1e-10)  # in order, but for rounding where EM has ended
+    assert reached[-1] > reached[0] + 1000
 
 
 def test_the_prior_keeps_what_the_search_found():
