@@ -174,7 +174,7 @@ def run(data: str, seed: int) -> None:
     """Append what is not there yet."""
     x, n_clusters = rows(data)
     known, y = kind(data), labels(data)
-    shape, lengths = known.image_shape, known.lengths
+    shape, lengths = known["image_shape"], known["lengths"]
     there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
     if {(data, name, seed) for name in variants_of(shape, lengths)} <= there:
         return

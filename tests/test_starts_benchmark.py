@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +33,7 @@ def test_what_is_recorded_is_shown_and_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(starts, "FILE", file)
     monkeypatch.setattr(starts, "rows", lambda name: (X, 3))
     monkeypatch.setattr(starts, "labels", lambda name: np.arange(80) % 3)
-    monkeypatch.setattr(starts, "kind", lambda name: SimpleNamespace(image_shape=None, lengths=None))
+    monkeypatch.setattr(starts, "kind", lambda name: {"image_shape": None, "lengths": None})
     starts.run("har", 0)
     records = [json.loads(line) for line in file.read_text().splitlines()]
     default = next(record for record in records if record["variant"] == "default")

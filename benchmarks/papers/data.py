@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import probclust as pc
+from probclust.source import read_source
 
 Rows = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -60,9 +61,9 @@ def rows(name: str) -> tuple[Rows, int]:
     return x, len(np.unique(y))
 
 
-def kind(name: str) -> pc.data.Dataset:
-    """The whole set, with what is known of all rows: images' shape, recordings' lengths, whether they are documents."""
-    return pc.data.load(name.removesuffix("-10k"))
+def kind(name: str) -> dict[str, Any]:
+    """What is known of all rows of a set, None where it is not so: `image_shape`, `lengths` and `documents`."""
+    return read_source(name.removesuffix("-10k")).known()
 
 
 def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
@@ -72,13 +73,11 @@ def recipe_of_kind(name: str, fitted: NDArray[np.int64]) -> dict[str, Any]:
         name: of the set.
         fitted: numbers of the rows that are fitted, increasing.
     """
-    known = kind(name)
-    if known.documents:
-        return {"documents": True}
-    if known.lengths is not None:
-        recording = np.repeat(np.arange(len(known.lengths)), known.lengths)[fitted]
-        return {"lengths": np.unique(recording, return_counts=True)[1].tolist()}
-    return {} if known.image_shape is None else {"image_shape": known.image_shape}
+    known = {fact: value for fact, value in kind(name).items() if value is not None}
+    if "lengths" in known:
+        recording = np.repeat(np.arange(len(known["lengths"])), known["lengths"])[fitted]
+        known["lengths"] = np.unique(recording, return_counts=True)[1].tolist()
+    return known
 
 
 def labels(name: str) -> Labels:
