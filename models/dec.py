@@ -101,7 +101,7 @@ class DEC(Story):
         pretrain_epochs: int = 15,
         fit_epochs: int = 3,
         epochs: int = 100,
-        interval: int = 30,
+        interval: int | None = None,
         delta: float = 1e-3,
         learning_rate: float = 1e-3,
         layerwise_epochs: int = 0,
@@ -125,7 +125,7 @@ class DEC(Story):
             pretrain_epochs: epochs of any.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
-            interval: T, batches from one target to the next.
+            interval: T, batches of 256 from one target to the next; None for half an epoch's, but at least 30.
             delta: share of rows; fewer changes of cluster from one target to the next end the clustering.
             learning_rate: of Adam in the clustering.
             layerwise_epochs: epochs for each layer of the autoencoder on its own, before it is trained whole, with
@@ -164,7 +164,6 @@ class DEC(Story):
                 interval=interval,
                 delta=delta,
                 learning_rate=learning_rate,
-                batch_size=256,
                 separable=True,
             ),
             Compute(name="frequencies", run=self._set_frequencies),

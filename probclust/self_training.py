@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,17 +70,22 @@ class SelfTraining(Train):
 
     Args:
         assign: (rows, n_features) to (rows, K) log assignments; it is given all rows, some at a time.
-        interval: T, batches between two renewals of the target.
+        interval: T, batches between two renewals of the target. None for half an epoch's, but at least 30: a renewal
+            passes over all rows, and on many rows would otherwise take more time than the training.
+        batch_size: rows per batch.
         delta: the step ends at a renewal where less than this share of all rows changed cluster since the last one; 0
             to run all epochs.
     """
 
     assign: Callable[[Tensor], Tensor]
-    interval: int = 140
+    interval: int | None = None
+    batch_size: int = 256
     delta: float = 1e-3
 
     def __post_init__(self) -> None:
-        positive("interval", self.interval)
+        super().__post_init__()
+        if self.interval is not None:
+            positive("interval", self.interval)
         if not 0 <= self.delta <= 1:
             raise ValueError(f"delta must lie in [0, 1], got {self.delta!r}")
 
@@ -90,7 +96,8 @@ class SelfTraining(Train):
 
     def before(self, run: Run, n_batches: int) -> bool:
         """Renew the target where it is due; whether so few rows moved that the step is over."""
-        if n_batches % self.interval:
+        per_epoch = math.ceil(run.x.shape[0] / self.batch_size)
+        if n_batches % (self.interval or max(30, per_epoch // 2)):
             return False
         log_q = encode_all(self.assign, run.x)
         target, labels = target_distribution(log_q), log_q.argmax(1)

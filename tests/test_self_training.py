@@ -107,6 +107,12 @@ def test_the_target_is_renewed_every_so_many_batches_on_all_rows():
     assert set(assign.seen) == {100}
 
 
+@pytest.mark.parametrize(("batch_size", "every"), [(1, 50), (2, 30), (None, 30)])  # 100, 50 and 1 batches an epoch
+def test_the_target_is_renewed_twice_an_epoch_and_not_before_30_batches_where_nothing_is_said(batch_size, every):
+    step = SelfTraining(name="s", assign=Drift(*[0.5] * 20), **({"batch_size": batch_size} if batch_size else {}))
+    assert renewals(step, 101) == (list(range(0, 101, every)), None)
+
+
 def test_the_step_ends_once_fewer_than_delta_of_the_labels_change():
     def step(delta):
         return SelfTraining(name="s", assign=Drift(0.5, 0.05, 0.02, 0.0), interval=5, delta=delta)
