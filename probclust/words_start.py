@@ -31,7 +31,7 @@ def words_start(
     *,
     n_neighbours: int = 15,
     n_components: int = 100,
-    n_init: int = 10,
+    n_init: int = 50,
     view: Callable[[Tensor], Tensor] | None = None,
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, and documents' vectors into `run.memory[EMBEDDING]`.
@@ -42,7 +42,7 @@ def words_start(
     Args:
         n_neighbours: nearest neighbours of each document in the graph.
         n_components: dimensions of the words' vectors.
-        n_init: starts of k-means to try.
+        n_init: starts of k-means to try; many, for they end far apart, and a few leave the best to chance.
         view: (rows, n_features) to the words' weights, 0 where a document lacks a word; None for x.
     """
 
