@@ -1,19 +1,19 @@
 """What each ingredient of a start is worth: the accuracy of starting clusters without it, over seeds.
 
-    python -m benchmarks.starts [--data digits usps har] [--seeds 0 1 2]
+    python -m benchmarks.starts [--data digits usps har 20news] [--seeds 0 1 2]
     python -m benchmarks.starts --table
 
-The start is `probclust.embedding_start`, with the shape of images, and of recordings `probclust.sequence_start`; each
-variant changes one thing in it. No story is trained. Every variant of a data set and seed is one line of
-benchmarks/results/starts.jsonl (what is there is not repeated); their table is written to benchmarks/results/starts.md.
-Labels only score.
+The start is `probclust.embedding_start`, with the shape of images, of recordings `probclust.sequence_start`, and of
+documents `probclust.words_start`; each variant changes one thing in it. No story is trained. Every variant of a data
+set and seed is one line of benchmarks/results/starts.jsonl (what is there is not repeated); their table is written to
+benchmarks/results/starts.md. Labels only score.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,12 @@ from probclust.gaussian_merging import merged_gaussians, refined
 from probclust.image_distortion import distortion_neighbours
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
+from probclust.neighbour_votes import agreed_with_neighbours
 from probclust.sequence_start import likeliest_hidden_markov, standardised
+from probclust.word_vectors import document_vectors
 
 FILE = RESULTS / "starts.jsonl"
-SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k")
+SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k", "20news")
 
 Labels = NDArray[np.int64]
 Neighbours = tuple[NDArray[Any], NDArray[Any]]
@@ -100,15 +102,27 @@ SEQUENCES: dict[str, tuple[int, bool, bool]] = {
 }
 """Principal components, whether recordings are standardised, and whether the model is told the order of rows."""
 
-VARIANTS = tuple(dict.fromkeys((*GRAPHS, *GRAPHS_OF_IMAGES, FLAT, *CLUSTERERS, ONE, *SEQUENCES, *NO_GRAPH)))
+WORDS: dict[str, tuple[int, int, bool, bool]] = {
+    "default": (100, 50, True, True),
+    "words' vectors of 50 components instead of 100": (50, 50, True, True),
+    "words' vectors of 200 components": (200, 50, True, True),
+    "10 starts of k-means instead of 50": (100, 10, True, True),
+    "the start of least inertia": (100, 50, True, False),
+    "not corrected by neighbours": (100, 50, False, True),
+}
+"""Components, starts of k-means, whether neighbours correct them, and whether that counts which explains the graph."""
+
+VARIANTS = tuple(dict.fromkeys((*GRAPHS, *GRAPHS_OF_IMAGES, FLAT, *CLUSTERERS, ONE, *SEQUENCES, *WORDS, *NO_GRAPH)))
 
 
-def variants_of(shape: tuple[int, int] | None, lengths: Sequence[int] | None) -> set[str]:
+def variants_of(known: Mapping[str, Any]) -> set[str]:
     """Names of the variants that rows of a kind have."""
-    if lengths is not None:
+    if known["lengths"] is not None:
         return {*SEQUENCES, *NO_GRAPH}
-    kind = {*GRAPHS, FLAT, *CLUSTERERS, ONE, *NO_GRAPH}
-    return kind if shape is None else kind | set(GRAPHS_OF_IMAGES)
+    if known["documents"]:
+        return {*WORDS, *NO_GRAPH}
+    of_graph = {*GRAPHS, FLAT, *CLUSTERERS, ONE, *NO_GRAPH}
+    return of_graph if known["image_shape"] is None else of_graph | set(GRAPHS_OF_IMAGES)
 
 
 def sequence_variants(
@@ -123,10 +137,31 @@ def sequence_variants(
         yield name, found.responsibilities.argmax(1)
 
 
+def word_variants(x: NDArray[Any], n_clusters: int, seed: int) -> Iterator[tuple[str, Labels, coo_array]]:
+    """Each variant's name, (rows,) clusters and graph."""
+    seeds = np.random.SeedSequence(seed).generate_state(max(n_init for _, n_init, *_ in WORDS.values())).tolist()
+    for n_components in dict.fromkeys(n_components for n_components, *_ in WORDS.values()):
+        points = document_vectors(x, n_components)
+        graph = neighbour_graph(*nearest_neighbours(points, 15))
+        tried = [KMeans(n_clusters, n_init=1, random_state=own).fit(points) for own in seeds]
+        for name, (own_components, n_init, corrected, by_graph) in WORDS.items():
+            if own_components != n_components:
+                continue
+            found = [one.labels_.astype(np.int64) for one in tried[:n_init]]
+            if corrected:
+                found = [agreed_with_neighbours(one, graph.tocsr(), n_clusters) for one in found]
+            worth = [
+                block_likelihood(graph, labels, n_clusters) if by_graph else -one.inertia_
+                for labels, one in zip(found, tried, strict=False)
+            ]
+            yield name, found[int(np.argmax(worth))], graph
+
+
 def variants(
-    x: NDArray[Any], shape: tuple[int, int] | None, n_clusters: int, seed: int, lengths: Sequence[int] | None = None
+    x: NDArray[Any], known: Mapping[str, Any], n_clusters: int, seed: int
 ) -> Iterator[tuple[str, Labels, coo_array | None]]:
     """Each variant's name, (rows,) clusters and graph, where it has one."""
+    shape, lengths = known["image_shape"], known["lengths"]
     seeds = np.random.SeedSequence(seed).generate_state(n_embeddings_of(len(x))).tolist()
 
     def embeddings(graph: coo_array, n_components: int = 10) -> list[NDArray[Any]]:
@@ -145,6 +180,9 @@ def variants(
     if lengths is not None:
         for name, found in sequence_variants(x, lengths, n_clusters, seed):
             yield name, found, None
+        return
+    if known["documents"]:
+        yield from word_variants(x, n_clusters, seed)
         return
     graphs = {name: neighbours(x, shape) for name, neighbours in GRAPHS.items()}
     if shape is not None:
@@ -174,12 +212,11 @@ def run(data: str, seed: int) -> None:
     """Append what is not there yet."""
     x, n_clusters = rows(data)
     known, y = kind(data), labels(data)
-    shape, lengths = known["image_shape"], known["lengths"]
     there = {(record["data"], record["variant"], record["seed"]) for record in read(FILE)}
-    if {(data, name, seed) for name in variants_of(shape, lengths)} <= there:
+    if {(data, name, seed) for name in variants_of(known)} <= there:
         return
     started = time.perf_counter()
-    for name, found, graph in variants(x, shape, n_clusters, seed, lengths):
+    for name, found, graph in variants(x, known, n_clusters, seed):
         record = {
             "data": data,
             "variant": name,
@@ -205,7 +242,7 @@ def table() -> str:
         cells = []
         for data in sets:
             own = [record for record in records if (record["data"], record["variant"]) == (data, name)]
-            of_graph = name in {**GRAPHS, **GRAPHS_OF_IMAGES} and own and "edges_within_classes" in own[0]
+            of_graph = name in {**GRAPHS, **GRAPHS_OF_IMAGES, **WORDS} and own and "edges_within_classes" in own[0]
             edges = f" [{own[0]['edges_within_classes']:.3f}]" if of_graph else ""
             cells.append(spread([record["accuracy"] for record in own]) + edges if own else "")
         lines.append((name, *cells))
