@@ -144,12 +144,12 @@ def word_variants(x: NDArray[Any], n_clusters: int, seed: int) -> Iterator[tuple
         points = document_vectors(x, n_components)
         graph = neighbour_graph(*nearest_neighbours(points, 15))
         tried = [KMeans(n_clusters, n_init=1, random_state=own).fit(points) for own in seeds]
+        plain = [one.labels_.astype(np.int64) for one in tried]
+        agreed = [agreed_with_neighbours(one, graph.tocsr(), n_clusters) for one in plain]
         for name, (own_components, n_init, corrected, by_graph) in WORDS.items():
             if own_components != n_components:
                 continue
-            found = [one.labels_.astype(np.int64) for one in tried[:n_init]]
-            if corrected:
-                found = [agreed_with_neighbours(one, graph.tocsr(), n_clusters) for one in found]
+            found = (agreed if corrected else plain)[:n_init]
             worth = [
                 block_likelihood(graph, labels, n_clusters) if by_graph else -one.inertia_
                 for labels, one in zip(found, tried, strict=False)

@@ -84,6 +84,7 @@ class SelfTraining(Train):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        positive("batch_size", self.batch_size)
         if self.interval is not None:
             positive("interval", self.interval)
         if not 0 <= self.delta <= 1:

@@ -53,11 +53,12 @@ def words_start(
         points = document_vectors(x, n_components)
         distance, neighbour = nearest_neighbours(points, n_neighbours)
         graph = neighbour_graph(distance, neighbour)
+        votes = graph.tocsr()
         tried = [
             KMeans(n_clusters, n_init=1, random_state=seed).fit_predict(points)
             for seed in np.random.SeedSequence(run.seed).generate_state(positive("n_init", n_init)).tolist()
         ]
-        corrected = [agreed_with_neighbours(labels, graph.tocsr(), n_clusters) for labels in tried]
+        corrected = [agreed_with_neighbours(labels, votes, n_clusters) for labels in tried]
         best = int(np.argmax([block_likelihood(graph, labels, n_clusters) for labels in corrected]))
         shown = PCA(min(N_SHOWN, *points.shape), random_state=0).fit_transform(points)
         run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)

@@ -107,9 +107,9 @@ def test_the_target_is_renewed_every_so_many_batches_on_all_rows():
     assert set(assign.seen) == {100}
 
 
-@pytest.mark.parametrize(("batch_size", "every"), [(1, 50), (2, 30), (None, 30)])  # 100, 50 and 1 batches an epoch
+@pytest.mark.parametrize(("batch_size", "every"), [(1, 50), (2, 30), (256, 30)])  # 100, 50 and 1 batches an epoch
 def test_the_target_is_renewed_twice_an_epoch_and_not_before_30_batches_where_nothing_is_said(batch_size, every):
-    step = SelfTraining(name="s", assign=Drift(*[0.5] * 20), **({"batch_size": batch_size} if batch_size else {}))
+    step = SelfTraining(name="s", assign=Drift(*[0.5] * 20), batch_size=batch_size)
     assert renewals(step, 101) == (list(range(0, 101, every)), None)
 
 
@@ -131,7 +131,10 @@ def test_known_rows_have_their_cluster_for_target():
     assert run.memory[TARGET][3:].min() > 0
 
 
-@pytest.mark.parametrize("wrong", [{"interval": 0}, {"interval": 2.5}, {"delta": -0.1}, {"delta": 2}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"interval": 0}, {"interval": 2.5}, {"batch_size": 0}, {"batch_size": None}, {"delta": -0.1}, {"delta": 2}],
+)
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
         SelfTraining(name="s", assign=Drift(), **wrong)
