@@ -24,7 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from probclust.engines import Eager
 from probclust.graph_code import captured, compiled_function, graph_function
-from probclust.graph_rules import simplify
+from probclust.graph_pass import simplify
 from probclust.monitor import Monitor
 from probclust.program_state import Attributes, RandomState, Tensors, agree
 from probclust.recipe import Train

@@ -22,7 +22,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from torch import nn
 
 import probclust as pc
-from probclust import fitting
+from probclust import fit_loop
 from probclust.recipe import Batch
 from probclust.training import Trainer, derived_seed
 
@@ -255,7 +255,7 @@ def test_a_fit_stopped_in_any_epoch_of_any_step_resumes_to_the_same_end(
             raise KeyboardInterrupt
         return facts
 
-    monkeypatch.setattr(fitting, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(fit_loop, "SNAPSHOT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "epoch", epoch)
         with pytest.raises(KeyboardInterrupt):

@@ -162,7 +162,7 @@ def fitted(path=None, *, after=math.inf, resume=False):
 @pytest.mark.parametrize("snapshots", [0.0, 1e9])
 def test_a_fit_stopped_anywhere_resumes_to_the_same_end(tmp_path, monkeypatch, snapshots):
     """Also within an epoch, after the target was renewed since the state that it goes back to."""
-    monkeypatch.setattr("probclust.fitting.SNAPSHOT_SECONDS", snapshots)
+    monkeypatch.setattr("probclust.fit_loop.SNAPSHOT_SECONDS", snapshots)
     unbroken, calls = fitted()
     assert calls == 8  # 4 epochs of 2 batches
     for after in range(calls):

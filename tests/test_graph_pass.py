@@ -7,7 +7,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from probclust.graph_code import graph_function
-from probclust.graph_rules import simplify
+from probclust.graph_pass import simplify
 
 W = torch.arange(12.0).view(3, 4).sin()
 X = torch.arange(20.0).view(5, 4).cos()

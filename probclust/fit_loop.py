@@ -1,0 +1,173 @@
+"""The loop of a fit: over restarts, steps and epochs, back to the last good state where an epoch breaks."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probclust.checkpoint import Checkpoint
+from probclust.data.stored import StoredRows
+from probclust.progress import Progress
+from probclust.recipe import Compute, Run, Step, Train
+from probclust.scoring import elbo, predict
+from probclust.start_sample import leave_sample, n_start_steps, start_sample
+from probclust.training import Trainer, derived_seed
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_SECONDS = 1.0
+"""Age at which the copy of the last good state, to which a broken fit goes back, is replaced between epochs."""
+
+
+class FitLoop:
+    """The loop over restarts, steps and epochs, from wherever the checkpoint stands."""
+
+    def __init__(
+        self, trainer: Trainer, steps: Sequence[Step], run: Run, n_init: int, keeper: Checkpoint, bar: Progress
+    ) -> None:
+        self.trainer, self.steps, self.run_state, self.n_init = trainer, steps, run, n_init
+        self.story, self.devices, self.keeper, self.bar = trainer.story, trainer.devices, keeper, bar
+        self.seed = run.seed
+        self.n_start = n_start_steps(steps) if isinstance(run.x, StoredRows) else 0
+        self.sample: Run | None = None
+
+    def run(self) -> None:
+        """Run what is left of the fit; the story ends with the best restart's weights."""
+        keeper, position, run = self.keeper, self.keeper.position, self.run_state
+        keeper.restore(self.trainer.modules, run.memory)
+        while position.restart < self.n_init:
+            run.seed = self._restart_seed()
+            while position.step < len(self.steps):
+                self._step(self.steps[position.step])
+                position.step, position.epoch = position.step + 1, 0
+                if position.step == self.n_start:
+                    self.devices.once(lambda: leave_sample(run), run.memory)
+                keeper.save(self.trainer.modules, run.memory)
+            bound, labels = self.devices.once(self._outcome, run.memory)
+            log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
+            keeper.offer(bound, self.story, run.memory, labels)
+            position.restart, position.step = position.restart + 1, 0
+            if position.restart < self.n_init:
+                run.memory.clear()
+                torch.manual_seed(self._restart_seed())
+                self.story.redraw()
+            keeper.save(self.trainer.modules, run.memory)
+        self.story.load_state_dict(keeper.best_state())
+
+    def _outcome(self) -> tuple[float, Tensor | None]:
+        """The restart's bound and, where there are others, its (rows,) clusters."""
+        x = self.run_state.x
+        labels = predict(self.story, x) if self.n_init > 1 else None
+        return float(elbo(self.story, x, seed=0).mean()), labels
+
+    def _run_of(self, step: int) -> Run:
+        """What a step works on: all rows, or in the warm start of rows that exceed memory a sample of them."""
+        run = self.run_state
+        if step >= self.n_start:
+            return run
+        if self.sample is None or self.sample.seed != run.seed:
+            self.sample = start_sample(run)
+        return self.sample
+
+    def _restart_seed(self) -> int:
+        restart = self.keeper.position.restart
+        return self.seed if restart == 0 else derived_seed(self.seed, restart)
+
+    def _step(self, step: Step) -> None:
+        position = self.keeper.position
+        run = self._run_of(position.step)
+        log.info("step '%s'", step.name)
+        if isinstance(step, Compute):
+            self.bar.start(step.name, None)
+            torch.manual_seed(derived_seed(run.seed, position.step))
+            compute = step.run
+            self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
+            return
+        epochs = self.trainer.start(step, run)
+        self.keeper.restore_optimizer(self.trainer.optimizer)
+        self.bar.start(step.name, epochs)
+        snapshot = self._snapshot()
+        while position.epoch < epochs and not _over(position.history, step, position.restart):
+            if self.devices.agree(time.perf_counter() - snapshot.time > SNAPSHOT_SECONDS):
+                del snapshot  # its memory serves the next one
+                snapshot = self._snapshot()
+            try:
+                facts = self._epoch()
+            except BaseException as error:
+                failed = position.epoch
+                self._back_to(snapshot)
+                if isinstance(error, Exception):
+                    self._explain(snapshot, failed)
+                raise
+            if facts is None:
+                break
+            position.history.append(facts)
+            position.epoch += 1
+            self.keeper.save_when_due(self.trainer.modules, run.memory, self.trainer.optimizer)
+            self.bar.advance(facts["loss"])
+
+    def _epoch(self, checked: bool = False) -> dict[str, Any] | None:
+        position = self.keeper.position
+        seed = derived_seed(self.run_state.seed, position.step, position.epoch)
+        started = time.perf_counter()
+        facts = {"restart": position.restart, "step": self.trainer.step.name, "epoch": position.epoch}
+        outcome = self.trainer.epoch(position.epoch, seed, checked=checked)
+        return outcome and facts | outcome | {"seconds": time.perf_counter() - started}
+
+    def _snapshot(self) -> _Snapshot:
+        position, memory = self.keeper.position, dict(self.run_state.memory)
+        return _Snapshot(time.perf_counter(), position.epoch, len(position.history), self.trainer.snapshot(), memory)
+
+    def _back_to(self, snapshot: _Snapshot) -> None:
+        position = self.keeper.position
+        self._restore(snapshot)
+        del position.history[snapshot.n_history :]
+        self.keeper.save(self.trainer.modules, self.run_state.memory, self.trainer.optimizer)
+
+    def _explain(self, snapshot: _Snapshot, failed: int) -> None:
+        """Repeat the epochs since the snapshot, looking at every step: raises the error that names the cause."""
+        position = self.keeper.position
+        try:
+            while position.epoch <= failed:
+                self._epoch(checked=True)
+                position.epoch += 1
+        finally:
+            self._restore(snapshot)
+
+    def _restore(self, snapshot: _Snapshot) -> None:
+        self.trainer.restore(snapshot.state)
+        self.keeper.position.epoch = snapshot.epoch
+        self.run_state.memory.clear()
+        self.run_state.memory.update(snapshot.memory)
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    time: float
+    epoch: int
+    n_history: int
+    state: Any
+    memory: dict[str, Tensor]
+
+
+def _over(history: Sequence[Mapping[str, Any]], step: Train, restart: int) -> bool:
+    """Whether the step ended itself, or its loss has not improved by its tolerance for its patience."""
+    own = [entry for entry in history if entry["step"] == step.name and entry["restart"] == restart]
+    if own and own[-1].get("ended"):
+        return True
+    if step.patience is None:
+        return False
+    best, since = math.inf, 0
+    for entry in own:
+        if entry["loss"] < best - step.tolerance:
+            best, since = entry["loss"], 0
+        else:
+            since += 1
+    return since >= step.patience
