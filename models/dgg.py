@@ -31,6 +31,7 @@ from probclust.models.vade import VaDE
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.objectives import Exact
 from probclust.recipe import SVI, Compute, Run, Step
+from probclust.scoring import positive
 from probclust.starting_labels import NEIGHBOURS, complete_rows
 
 
@@ -70,6 +71,7 @@ class DGG(VaDE):
                 is weighed against, log p(x | z), is a sum over them. With five times as much, clusters may merge.
             n_neighbours: links of each row, where the start leaves no graph.
         """
+        positive("n_neighbours", n_neighbours)
         linked = Linked(0.02 * self.n_features if weight is None else weight)
 
         def link(run: Run) -> None:
@@ -103,6 +105,7 @@ class Linked(Exact):
 
     name = "linked"
     is_separable = False
+    needs_all_rows = True
 
     def __init__(self, weight: float, n_rows: int | None = None) -> None:
         if not 0 <= weight < math.inf:
@@ -119,7 +122,7 @@ class Linked(Exact):
         if NEIGHBOURS not in run.memory:
             raise ValueError(
                 "links need the neighbours of all rows in run.memory['neighbours'], and there are none; take a start "
-                "with neighbours, and rows that fit into memory"
+                "with neighbours"
             )
         self.story = run.story
 

@@ -35,7 +35,7 @@ def chosen_pretraining(
 ) -> str:
     """What pre-trains a story: "sequence" for recordings, "words" for documents, "embedding" for images.
 
-    It is "neighbours" for rows of no known kind.
+    It is "neighbours" for rows of no known kind, and "sequence" for recordings of images.
 
     Clusters that may stay empty start with "neighbours" too, which leaves their number open.
 
@@ -47,9 +47,14 @@ def chosen_pretraining(
         documents: whether rows are documents, and columns their words' weights.
 
     Raises:
-        ValueError: the images do not have as many pixels as the story has features, or are documents as well, or
-            "sequence" lacks lengths.
+        ValueError: the images do not have as many pixels as the story has features, documents are images or
+            recordings as well, or "sequence" lacks lengths.
     """
+    if documents and lengths is not None:
+        raise ValueError(
+            "rows are either documents or recordings in order of time, got documents=True and lengths of "
+            f"{len(lengths)} recordings; leave one of them out"
+        )
     if image_shape is not None:
         if documents:
             raise ValueError(
@@ -142,5 +147,5 @@ def start_from_rows(
     if pretraining == "words":
         return words_start(view=view)
     if pretraining == "sequence":
-        return sequence_start(lengths or (), view=view)
+        return sequence_start(() if lengths is None else lengths, view=view)
     return embedding_start(view=view, image_shape=image_shape)

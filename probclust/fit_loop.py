@@ -42,6 +42,17 @@ class FitLoop:
         """Run what is left of the fit; the story ends with the best restart's weights."""
         keeper, position, run = self.keeper, self.keeper.position, self.run_state
         keeper.restore(self.trainer.modules, run.memory)
+        before = {name: value.clone() for name, value in self.story.state_dict().items()}
+        try:
+            self._restarts()
+        except Exception:
+            if not position.history:  # nothing has been trained: bad data, found as the start looked at all rows
+                self.story.load_state_dict(before)
+            raise
+        self.story.load_state_dict(keeper.best_state())
+
+    def _restarts(self) -> None:
+        keeper, position, run = self.keeper, self.keeper.position, self.run_state
         while position.restart < self.n_init:
             run.seed = self._restart_seed()
             while position.step < len(self.steps):
@@ -59,7 +70,6 @@ class FitLoop:
                 torch.manual_seed(self._restart_seed())
                 self.story.redraw()
             keeper.save(self.trainer.modules, run.memory)
-        self.story.load_state_dict(keeper.best_state())
 
     def _outcome(self) -> tuple[float, Tensor | None]:
         """The restart's bound and, where there are others, its (rows,) clusters."""

@@ -25,8 +25,8 @@ from probclust.progress import Progress, progress_bar
 from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.rows import Survey, admit_all
-from probclust.scoring import positive
-from probclust.steps import check_pairs, describe_step, steps_of
+from probclust.scoring import positive, predict
+from probclust.steps import check_pairs, check_stored, describe_step, steps_of
 from probclust.story import Story
 from probclust.training import Trainer
 
@@ -104,9 +104,13 @@ def fit(
         positive("batch_size", batch_size),
         positive("devices", devices),
     )
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
     engine, matmuls = checked_engine(engine), checked_precision(precision)
     with torch.random.fork_rng([]):  # a recipe may construct networks
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
+    if isinstance(rows, StoredRows):
+        check_stored(steps)
     if pairs is not None:
         check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
     settings = {
@@ -147,9 +151,10 @@ def fit(
         FitLoop(trainer, steps, run, n_init, keeper, bar).run()
     story.eval()
     position = keeper.position
-    history = [e for e in position.history if e["restart"] == position.best_restart and "occupancy" in e]
+    history = [entry for entry in position.history if entry["restart"] == position.best_restart]
     if history and group.is_first:
-        warn_of_clusters(history[-1]["occupancy"], rows.shape[0], may_empty=story.may_empty)
+        occupancy = history[-1].get("occupancy") or _occupancy(story, rows)
+        warn_of_clusters(occupancy, rows.shape[0], may_empty=story.may_empty)
         warn_of_truncation(history)
     return FitRecord(
         story=type(story).__qualname__,
@@ -162,6 +167,13 @@ def fit(
         memory=keeper.best_memory(),
         assignments=torch.stack(keeper.assignments) if keeper.assignments else None,
     )
+
+
+def _occupancy(story: Story, rows: Rows) -> list[float]:
+    """Share of the rows in each cluster."""
+    counts = torch.bincount(predict(story, rows), minlength=story.n_clusters)
+    shares: list[float] = (counts.double() / len(rows)).tolist()
+    return shares
 
 
 def _digest(survey: Survey, known: Tensor | None) -> str:

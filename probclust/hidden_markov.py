@@ -22,9 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 PRIOR = 1.0
 """Transitions of each kind that are counted before any is seen."""
+
+PAIRED_ELEMENTS = 2**22
+"""Numbers, K^3 for each pair of rows, that a product of pairs may hold at once."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,18 @@ def expected_counts(
 
 def _product(steps: Tensor) -> Tensor:
     """(K, K) logarithms of the product of (rows, K, K) matrices that are given by theirs."""
+    size = max(1, PAIRED_ELEMENTS // steps.shape[1] ** 3)
     while len(steps) > 1:
         odd = steps[len(steps) - len(steps) % 2 :]
-        pairs = torch.logsumexp(steps[: len(steps) - len(odd)][0::2, :, :, None] + steps[1::2, None, :, :], 2)
-        steps = torch.cat([pairs, odd])
+        parts = [part.split(size) for part in (steps[: len(steps) - len(odd)][0::2], steps[1::2])]
+        if len(parts[0]) == 1:
+            pairs = [_paired(parts[0][0], parts[1][0])]
+        else:  # the gradient computes each part anew, so that no two are in memory together
+            pairs = [checkpoint(_paired, *pair, use_reentrant=False) for pair in zip(*parts, strict=True)]
+        steps = torch.cat([*pairs, odd])
     return steps[0]
+
+
+def _paired(first: Tensor, second: Tensor) -> Tensor:
+    """(pairs, K, K) logarithms of the products of matrices in pairs."""
+    return torch.logsumexp(first[:, :, :, None] + second[:, None, :, :], 2)

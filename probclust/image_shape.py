@@ -14,11 +14,11 @@ def checked_image_shape(image_shape: Any, n_features: int) -> ImageShape:
         ValueError: they are not two positive integers, or not those of rows of n_features pixels.
     """
     shape = tuple(image_shape) if isinstance(image_shape, tuple | list) else (image_shape,)
-    if len(shape) != 2 or not all(isinstance(side, int) and side > 0 for side in shape):
+    if len(shape) != 2 or not all(hasattr(side, "__index__") and side > 0 for side in shape):
         raise ValueError(f"image_shape must be (height, width), got {image_shape!r}")
     if shape[0] * shape[1] != n_features:
         raise ValueError(
             f"images of {shape[0]} by {shape[1]} pixels need {shape[0] * shape[1]} columns, got {n_features}; give the "
             "data set's image_shape"
         )
-    return shape
+    return int(shape[0]), int(shape[1])

@@ -134,11 +134,12 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, network: Any = None) -> None:
         super().__init__()
-        if network is None:
-            self.trunk: nn.Module = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU())
+        if network is not None:
+            self.trunk: nn.Module = network.trunk(n_features)
+            n_hidden = network.n_hidden
         else:
-            self.trunk = network.trunk(n_features)
-        n_hidden = hidden[-1] if network is None else network.n_hidden
+            self.trunk = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU()) if hidden else nn.Identity()
+            n_hidden = [n_features, *hidden][-1]
         self.loc = nn.Linear(n_hidden, latent_dim)
         self.log_variance = nn.Linear(n_hidden, latent_dim)
 

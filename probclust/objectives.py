@@ -46,6 +46,8 @@ class Objective(ELBO):
     particles = 1
     is_separable = True
     """Whether a batch's loss is a mean of terms of one row each, see `Train.separable`."""
+    needs_all_rows = False
+    """Whether it works only on rows that are all in memory, as where it looks at other rows than a batch's."""
     per_row_memory: Sequence[str] = ()
     """Names in `run.memory` of (rows, ...) tensors of which `learn` writes the batch's rows."""
 

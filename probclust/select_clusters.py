@@ -76,8 +76,8 @@ def select_n_clusters(
         - choice: "best" and "one standard error" where they fall.
 
     Raises:
-        ValueError: a number of clusters is below 1 or given twice, a fold is too small for the largest, or the
-            story's log joint is no density of x, so that it has no likelihood to choose by.
+        ValueError: a number of clusters is below 1 or given twice, a fold is too small for the largest, a single row
+            is kept out, or the story's log joint is no density of x, so that it has no likelihood to choose by.
 
     Examples:
         >>> import probclust as pc
@@ -91,12 +91,15 @@ def select_n_clusters(
     if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"n_clusters must name at least one number, each once, got {wanted}")
     positive("particles", particles)
-    rows = as_rows(x).numpy()
+    some = _built(build, wanted[0], seed)
+    rows = as_rows(x, n_features=some.n_features, dtype=some.dtype, missing=some.missing).numpy()
     splitter = KFold(positive("cv", cv), shuffle=True, random_state=seed) if hasattr(cv, "__index__") else cv
     splits = list(splitter.split(rows))
     smallest = min(len(train) for train, _ in splits)
     if max(wanted) > smallest:
         raise ValueError(f"n_clusters must be at most the {smallest} rows of the smallest split, got {max(wanted)}")
+    if sum(len(test) for _, test in splits) < 2:
+        raise ValueError("cv must keep out at least 2 rows, whose bounds tell the standard error, got 1")
     values: dict[int, NDArray[np.float64]] = {}
     seconds = dict.fromkeys(wanted, 0.0)
     for k in wanted:

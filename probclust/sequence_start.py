@@ -27,6 +27,9 @@ from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_fr
 LEAST_SCALE = 0.1
 """Of a feature's deviation in all rows: below that, its deviation in a recording does not stretch it further."""
 
+ROWS_PER_COMPONENT = 10
+"""Rows that the model has at least for each component: with few, any clusters stand apart in some direction."""
+
 
 def sequence_start(
     lengths: Sequence[int],
@@ -42,7 +45,7 @@ def sequence_start(
 
     Args:
         lengths: rows of each recording; recordings follow each other, and rows are in order of time within them.
-        n_components: principal components that the model is of.
+        n_components: principal components that the model is of, at most: fewer of fewer than ten times as many rows.
         n_init: starts of k-means to try; that counts whose model has the largest likelihood.
         view: (rows, n_features) to the columns that are clustered; None for x.
     """
@@ -52,7 +55,13 @@ def sequence_start(
         x = (rows if view is None else view(rows)).double().cpu().numpy()
         recordings = checked_lengths(lengths, len(x))
         points = standardised(x, recordings)
-        points = PCA(min(n_components, *points.shape), random_state=0).fit_transform(points)
+        if not points.any():
+            raise ValueError(
+                f"no feature varies within any of the {len(recordings)} recordings, so that nothing tells clusters "
+                "apart in them; check lengths, or leave them out"
+            )
+        most = max(1, len(points) // ROWS_PER_COMPONENT)
+        points = PCA(min(n_components, most, points.shape[1]), random_state=0).fit_transform(points)
         found, kmeans = likeliest_hidden_markov(points, recordings, run.story.n_clusters, n_init=n_init, seed=run.seed)
         run.memory[EMBEDDING] = torch.as_tensor(found.coordinates).to(run.x)
         run.memory[KMEANS] = torch.as_tensor(kmeans).long()

@@ -108,6 +108,8 @@ def _matched(labels: NDArray[np.int64], consensus: NDArray[np.int64], n_clusters
 
 def _assignments(restarts: Any, x: Any) -> tuple[list[str], NDArray[np.int64]]:
     """Names and (R, rows) clusters."""
+    if restarts is None:
+        raise ValueError("stability got None: a fit has assignments to compare with n_init=2 or more")
     if isinstance(restarts, Mapping):
         names, members = [str(name) for name in restarts], list(restarts.values())
     else:
@@ -123,7 +125,11 @@ def _assignments(restarts: Any, x: Any) -> tuple[list[str], NDArray[np.int64]]:
         raise TypeError("restarts must be all stories or all clusters, got some of each")
     if x is not None:
         raise ValueError("assignments are clusters of rows already; leave x out, or pass stories")
-    table = np.asarray([np.asarray(member) for member in members])
+    arrays = [np.asarray(member) for member in members]
+    sizes = sorted({array.size for array in arrays})
+    if len(sizes) > 1:
+        raise ValueError(f"assignments must be of the same rows, got some of {sizes[0]} and some of {sizes[-1]}")
+    table = np.asarray(arrays)
     if table.ndim != 2 or table.dtype.kind not in "iu" or (table < 0).any():
         raise TypeError(
             f"restarts must be stories, or (restarts, rows) clusters as whole numbers from 0, got an array of "

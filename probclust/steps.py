@@ -62,6 +62,17 @@ def check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int)
         raise ValueError("SVI steps keep to pairs, and this recipe has none after its start; choose another one")
 
 
+def check_stored(steps: Sequence[Step]) -> None:
+    """Raise where a step's objective needs all rows in memory, and they are read from where they are stored."""
+    for step in steps:
+        objective = getattr(step, "objective", None)
+        if isinstance(objective, Objective) and objective.needs_all_rows:
+            raise ValueError(
+                f"step '{step.name}' ({objective.name}) needs all rows in memory, and these are read by batch; pass "
+                "them as an array, or take another story or objective"
+            )
+
+
 def describe_step(step: Step) -> dict[str, Any]:
     """What a record says of a step: all plain settings that decide its result."""
     facts: dict[str, Any] = {}

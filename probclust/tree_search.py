@@ -147,7 +147,7 @@ def _steps(codes: Tensor, fit: Fit, n_clusters: int, max_facets: int) -> Iterato
     shape, states = fit.shape, fit.responsibilities
     n_facets = len(shape.parent)
     by_facet = [[j for j, own in enumerate(shape.facet) if own == facet] for facet in range(n_facets)]
-    if n_facets < max_facets:
+    if n_facets < max_facets and n_clusters > 1:
         for facet, columns in enumerate(by_facet):
             if len(columns) < 2 + (facet == 0):  # the root keeps a column
                 continue
@@ -166,7 +166,7 @@ def _steps(codes: Tensor, fit: Fit, n_clusters: int, max_facets: int) -> Iterato
                 yield replace(shape, facet=tuple(facets)), states
     for facet in range(1, n_facets):
         n = shape.n_states[facet]
-        if n < n_clusters:
+        if n < n_clusters and by_facet[facet]:
             yield _with_states(shape, facet, n + 1), _split_largest(codes, states, facet, n, by_facet[facet])
         if n > 2:
             yield _with_states(shape, facet, n - 1), _without_smallest(states, facet, n)

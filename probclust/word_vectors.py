@@ -34,7 +34,7 @@ def word_vectors(x: NDArray[Any], n_components: int = 100) -> NDArray[np.float32
         (words, n_components), that of the largest eigenvalue first.
 
     Raises:
-        ValueError: a weight is negative.
+        ValueError: a weight is negative, or no two words occur together more often than chance has it.
     """
     if x.min(initial=0) < 0:
         raise ValueError(
@@ -50,6 +50,12 @@ def word_vectors(x: NDArray[Any], n_components: int = 100) -> NDArray[np.float32
     information = np.log(np.maximum(together, expected), out=np.zeros_like(together), where=expected > 0)
     information -= np.log(expected, out=np.zeros_like(expected), where=expected > 0)
     np.fill_diagonal(information, 0)
+    if not information.any():
+        raise ValueError(
+            "no two words occur together more often than by chance, so that nothing tells documents apart: got "
+            f"{len(x)} documents of {n_words} words, each word in {often.min():.0f} to {often.max():.0f} of them; "
+            "words that a document lacks need the weight 0, or choose another pretraining"
+        )
     values, vectors = eigh(information, subset_by_index=(n_words - n_components, n_words - 1))
     scaled: NDArray[np.float32] = (vectors * values.clip(min=0) ** 0.25)[:, ::-1].astype(np.float32)
     return scaled

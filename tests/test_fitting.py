@@ -496,3 +496,9 @@ def test_a_story_that_was_given_a_function_can_be_fitted_and_its_record_names_th
     assert "test_fitting:noise" in record.to_json()
     with pytest.raises(TypeError, match="function, which cannot be saved"):
         pc.save(story, tmp_path / "story")
+
+
+@pytest.mark.parametrize("seed", [None, -1, 1.5, True, "0"])
+def test_a_seed_that_is_none_is_refused(seed) -> None:
+    with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
+        pc.fit(PlainMixture(4, 3), three_blobs(), seed=seed)

@@ -88,3 +88,14 @@ def test_a_constant_column_and_an_unused_cluster_do_no_harm():
     assert np.isfinite(found.log_likelihood)
     assert np.isfinite(found.responsibilities).all()
     assert np.isfinite(found.coordinates).all()
+
+
+def test_rows_taken_in_parts_give_the_same_counts(monkeypatch):
+    random = torch.Generator().manual_seed(0)
+    density = torch.randn(37, 3, generator=random, dtype=torch.double)
+    start, transitions = torch.full((3,), 1 / 3).log().double(), torch.eye(3).double().log_softmax(1)
+    first = torch.arange(37) % 20 == 0
+    whole = expected_counts(density, start, transitions, first)
+    monkeypatch.setattr("probclust.hidden_markov.PAIRED_ELEMENTS", 4 * 27)
+    for part, expected in zip(expected_counts(density, start, transitions, first), whole, strict=True):
+        torch.testing.assert_close(part, expected, rtol=1e-12, atol=1e-12)

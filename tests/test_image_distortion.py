@@ -17,6 +17,7 @@ from probclust.image_distortion import (
     resized,
     slopes,
 )
+from probclust.image_shape import checked_image_shape
 from probclust.nearest_neighbours import nearest_neighbours
 
 
@@ -142,3 +143,7 @@ def test_images_of_one_row_of_pixels_have_neighbours():
 def test_a_shape_that_does_not_fit_is_refused(shape):
     with pytest.raises(ValueError, match="image"):
         distortion_neighbours(np.zeros((10, 64)), shape)
+
+
+def test_sides_may_be_numpys_integers():
+    assert checked_image_shape((np.int64(4), np.int64(5)), 20) == (4, 5)

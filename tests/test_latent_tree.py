@@ -182,3 +182,26 @@ def test_clusters_without_rows_do_no_harm():
 def test_a_wrong_number_of_facets_is_refused():
     with pytest.raises(ValueError, match="max_facets must be an integer of at least 1, got 0"):
         LatentTreePrior(4, 3, max_facets=0)
+
+
+def test_with_one_cluster_there_is_no_other_facet():
+    z, _, _ = planted(100)
+    made = LatentTreePrior(7, 1)
+    made.start(z, torch.zeros(100, dtype=torch.long))
+    assert made.facets() == [[0, 1, 2, 3, 4, 5, 6]]
+
+
+@pytest.mark.parametrize("seed", [5, 8, 33])
+def test_a_facet_may_lose_its_last_column_to_one_below_it(seed):
+    """A chain of facets of two columns; of the one that lost them, only its states' edges remain."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, 3, 300)
+    states = [y]
+    for _ in range(3):
+        states.append(np.where(random.random(300) < 0.6, states[-1] % 2, random.integers(0, 2, 300)))
+    z = 0.3 * random.normal(size=(300, 4))
+    for column, facet in enumerate((0, 3, 2, 3)):
+        z[:, column] += 2 * random.normal(size=3)[states[facet]]
+    made = LatentTreePrior(4, 3)
+    made.start(torch.tensor(z), torch.tensor(y))
+    assert sorted(column for columns in made.facets() for column in columns) == [0, 1, 2, 3]

@@ -94,3 +94,24 @@ def test_what_is_no_density_is_refused():
     scores = type("Scores", (pc.models.GaussianMixture,), {"is_density": False})
     with pytest.raises(ValueError, match="has no likelihood to choose by"):
         pc.select_n_clusters(lambda k: scores(2, k), blobs(40), [2], cv=2, epochs=1)
+
+
+def test_rows_are_those_that_the_story_takes():
+    """Entries may be missing where the story says so, and float64 stays float64."""
+    x = blobs(60)
+    x[::7, 0] = np.nan
+    found = pc.select_n_clusters(lambda k: pc.models.GaussianMixture(2, k, "diag", missing=True), x, [2, 3], cv=2)
+    assert np.isfinite(found.table["log_likelihood"]).all()
+    with pytest.raises(ValueError, match="NaN"):
+        pc.select_n_clusters(spherical, x, [2, 3], cv=2)
+    x = blobs(60)
+    near, far = (
+        pc.select_n_clusters(lambda k: spherical(k).double(), x.astype(float) + shift, [2, 3], cv=2, epochs=3)
+        for shift in (0, 1e6)
+    )
+    np.testing.assert_allclose(near.table["log_likelihood"], far.table["log_likelihood"], atol=2e-4)
+
+
+def test_one_row_kept_out_is_refused():
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        pc.select_n_clusters(spherical, blobs(20), [2], cv=ShuffleSplit(1, test_size=1, random_state=0))

@@ -164,3 +164,33 @@ def test_the_command_tells_a_recipe_the_recordings_of_a_set(tmp_path, monkeypatc
     settings = json.loads((out / "record.json").read_text())["fit"]["settings"]
     assert settings["recipe"]["lengths"] == list(LENGTHS)
     assert "start" in [step["name"] for step in settings["steps"]]
+
+
+def test_recordings_in_which_nothing_varies_are_refused_and_the_story_stays_as_it_was():
+    x = np.repeat(np.random.default_rng(0).random((2, 6)), 30, 0)
+    story = pc.models.VaDE(6, 3, hidden=(8,), latent_dim=2)
+    before = {name: value.clone() for name, value in story.state_dict().items()}
+    with pytest.raises(ValueError, match="no feature varies within any of the 2 recordings"):
+        pc.fit(story, x, recipe={"lengths": (30, 30)})
+    for name, value in story.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_lengths_may_be_an_array_and_documents_are_no_recordings():
+    x, _ = recordings()
+    recipe = {"lengths": np.array([120, 100, 80]), "fit_epochs": 1, "epochs": 1}
+    record = pc.fit(pc.models.VaDE(6, 3, hidden=(8,), latent_dim=2), x, recipe=recipe)
+    assert {START, EMBEDDING} <= set(record.memory)
+    with pytest.raises(ValueError, match="either documents or recordings"):
+        pc.models.VaDE(6, 3).recipe(lengths=(120, 180), documents=True)
+
+
+def test_few_rows_have_a_model_of_few_components():
+    """Of 90 rows in 200 features, 90 components would set any clusters apart: EM could not leave those of k-means."""
+    random = np.random.default_rng(3)
+    y = np.repeat([0, 1, 2, 0, 1, 2], 15)
+    x = random.normal(size=(90, 200)) + 0.3 * random.normal(size=(3, 200))[y]
+    run = Run(pc.models.GaussianMixture(200, 3), torch.as_tensor(x).float(), None, seed=0)
+    sequence_start([90]).run(run)
+    assert (run.memory[START] != run.memory[KMEANS]).any()
+    assert pc.metrics.accuracy(y, run.memory[START].numpy()) > 0.95

@@ -104,3 +104,7 @@ def test_wrong_restarts_are_refused():
         pc.stability([story, [0, 1]], torch.randn(2, 2))
     with pytest.raises(TypeError, match="whole numbers from 0"):
         pc.stability([[0.5, 1], [1, 0]])
+    with pytest.raises(ValueError, match="n_init=2 or more"):
+        pc.stability(None)
+    with pytest.raises(ValueError, match="same rows, got some of 2 and some of 3"):
+        pc.stability([[0, 1], [1, 0, 1]])

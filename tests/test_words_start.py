@@ -168,3 +168,9 @@ def test_the_command_tells_a_recipe_of_a_set_of_documents(tmp_path, monkeypatch,
 def test_augmentation_is_refused():
     with pytest.raises(ValueError, match="takes no augment"):
         pc.models.DMAE(4, 2).recipe(pretraining="words", augment=torch.zeros_like)
+
+
+@pytest.mark.parametrize("x", [np.full((6, 3), 0.5), np.eye(3).repeat(2, 0), np.arange(6.0)[:, None]])
+def test_words_that_never_come_together_more_than_by_chance_are_refused(x):
+    with pytest.raises(ValueError, match="no two words occur together more often than by chance"):
+        word_vectors(x)

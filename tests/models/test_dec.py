@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 import probclust as pc
 from probclust.models import DEC, IDEC
-from probclust.recipe import START, Batch, Run
+from probclust.recipe import START, Batch, Compute, Run
 from probclust.self_training import TARGET, TARGET_LABELS
 from probclust.starting_labels import KMEANS
 
@@ -217,3 +218,19 @@ def test_the_papers_start_trains_layer_by_layer_first():
     with_layers = story.recipe(pretraining="autoencoder", layerwise_epochs=2)
     assert [step.name for step in with_layers][1:4] == ["layer 1", "layer 2", "pre-train"]
     assert [step.name for step in story.recipe(pretraining="autoencoder")][1] == "pre-train"
+
+
+@pytest.mark.parametrize("story_class", [DEC, IDEC])
+def test_clusters_that_the_last_step_empties_are_warned_of(story_class):
+    """What counts is who holds the rows at the end, not after the step before."""
+    x, _ = blobs()
+    story = story_class(6, 3, latent_dim=2, hidden=(8,))
+
+    def push(run):
+        run.story.centres[2] += 1e4
+
+    *steps, clustering, frequencies = story.recipe(**{**QUICK, "epochs": 1})
+    slow = dataclasses.replace(clustering, learning_rate=1e-9)
+    with pytest.warns(pc.FitWarning, match=r"clusters \[2\] hold less than one row"):
+        pc.fit(story, x, recipe=[*steps, Compute(name="push", run=torch.no_grad()(push)), slow, frequencies])
+    assert pc.predict(story, x).bincount(minlength=3)[2] == 0

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from scipy.spatial.distance import jensenshannon
 
 import probclust as pc
@@ -115,3 +116,21 @@ def test_links_without_a_graph_are_refused():
 def test_a_weight_that_is_none_is_refused(weight):
     with pytest.raises(ValueError, match="at least 0"):
         Linked(weight)
+
+
+def test_rows_that_are_read_by_batch_are_refused_before_anything_is_done(monkeypatch):
+    monkeypatch.setattr("probclust.data.stored.RESIDENT_BYTES", 0)
+    story = DGG(6, 3, **SMALL)
+    before = {name: value.clone() for name, value in story.state_dict().items()}
+    with pytest.raises(ValueError, match=r"\(linked\) needs all rows in memory"):
+        pc.fit(story, csr_matrix(blobs()[0]))
+    assert all((value == before[name]).all() for name, value in story.state_dict().items())
+
+
+def test_no_neighbours_are_refused_at_once():
+    with pytest.raises(ValueError, match="n_neighbours must be an integer of at least 1, got 0"):
+        DGG(6, 3).recipe(n_neighbours=0)
+
+
+def test_an_encoder_may_have_no_hidden_layer():
+    pc.fit(DGG(6, 3, latent_dim=2, hidden=()), blobs()[0], recipe=SHORT)
