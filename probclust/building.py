@@ -28,8 +28,10 @@ def new_story(chosen: type[Story], n_features: int, n_clusters: int, seed: int, 
         torch.manual_seed(seed)
         try:
             return chosen(n_features=n_features, n_clusters=n_clusters, **arguments)
-        except TypeError as error:
-            raise ValueError(f"{chosen.__name__} cannot be built with {dict(arguments)}: {error}") from error
+        except (TypeError, ArithmeticError) as error:
+            given = {"n_features": n_features, "n_clusters": n_clusters, **arguments}
+            said = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise ValueError(f"{chosen.__name__}({said}) cannot be built: {error}") from error
 
 
 def recipe_arguments(

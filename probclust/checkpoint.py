@@ -61,6 +61,7 @@ class Checkpoint:
         self.tensors: dict[str, Tensor] = {}
         self.assignments: list[Tensor] = []
         self.started = self.written = time.monotonic()
+        self.resumed = resume and self.path is not None and self.path.exists()
         if self.path is not None and self.path.exists():
             self._read(resume)
 
@@ -78,14 +79,16 @@ class Checkpoint:
             key for key in {*self.settings, *facts["settings"]} if self.settings.get(key) != facts["settings"].get(key)
         )
         if differing:
-            said = "; ".join(
-                f"{key}: expected {_short(facts['settings'].get(key))}, got {_short(self.settings.get(key))}"
-                for key in differing
-            )
+            said = "; ".join(_difference(key, facts["settings"].get(key), self.settings.get(key)) for key in differing)
             raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
         self.tensors, self.position = tensors, position
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.assignments = list(tensors.get("assignments", ()))
+
+    def discard(self) -> None:
+        """Remove the file of a fit that has failed before it trained anything, unless it was there before."""
+        if self.path is not None and self.writes and not self.resumed:
+            self.path.unlink(missing_ok=True)
 
     def restore(self, modules: nn.Module, memory: dict[str, Tensor]) -> None:
         """Give the modules of the fit and the steps' memory their saved state, if there is one."""
@@ -149,6 +152,17 @@ class Checkpoint:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _difference(where: str, then: Any, now: Any) -> str:
+    """The first place in which two settings differ, and what stands there."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
+        return _difference(f"{where}.{key}", then.get(key), now.get(key))
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        place = next(place for place, pair in enumerate(zip(then, now, strict=True)) if pair[0] != pair[1])
+        return _difference(f"{where}[{place}]", then[place], now[place])
+    return f"{where}: expected {_short(then)}, got {_short(now)}"
 
 
 def _short(value: Any) -> str:

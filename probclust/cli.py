@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Annotated
@@ -64,11 +65,28 @@ def _explain(error: Exception) -> int:
     """Print an error that the user can mend as one line; others are bugs and keep their traceback."""
     if hasattr(error, "format_message"):  # wrong options and arguments, as Typer found them
         return _say(f"{error.format_message()} (see probclust --help)", 2)
+    place = _place(error)
+    if place is not None:  # in the user's own file
+        said = f"{place}: {type(error).__name__}: {error} (PROBCLUST_TRACEBACK=1 shows how it came to that)"
+        return _say(said, 1 if isinstance(error, ArithmeticError | RuntimeError) else 2)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
         return _say(str(error), 2)
     if isinstance(error, ArithmeticError | RuntimeError):
         return _say(str(error), 1)
     raise error
+
+
+def _place(error: Exception) -> str | None:
+    """File and line of a story's own file in which an error came up; None where none is involved."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    from probclust.registry import FILE_MODULE
+
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if FILE_MODULE in frame.f_globals.get("__name__", ""):
+            place = f"{frame.f_code.co_filename}:{line}"
+    return place
 
 
 def _say(message: str, code: int) -> int:

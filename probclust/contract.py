@@ -6,12 +6,13 @@ from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 from torch.distributions import Independent, constraints
 
 from probclust.errors import ContractError, NonFiniteError
-from probclust.joint import CLUSTER, Joint, Pass, Site, blame, trace_joint
-from probclust.story import Story
+from probclust.joint import CLUSTER, Joint, Pass, Site, blame, global_sites, trace_joint
+from probclust.story import Story, checked_story
 
 
 def check_contract(story: Story, x: Tensor) -> None:
@@ -26,15 +27,21 @@ def check_contract(story: Story, x: Tensor) -> None:
         ContractError: names the site and the remedy.
         NonFiniteError: the story gives NaN on these rows; names the site.
     """
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     with torch.random.fork_rng():
         story.add_global_guide()
+    with pyro.get_param_store().scope():  # a story that writes there is refused, and leaves nothing
+        _check(story, x)
+
+
+def _check(story: Story, x: Tensor) -> None:
     rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
     with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
         _check_structure(story, rows)
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
+        if not (story.conditional or story.missing) and story.is_density:
+            _check_reads_x_only_to_observe(story, joint, rows)
         invalid = _check_support(story, rows)
         if not torch.isfinite(joint.table.logsumexp(1)).all():
             why = f" ({invalid})" if invalid else ""
@@ -50,8 +57,10 @@ def _some_rows(x: Tensor, avoid: set[int]) -> Tensor:
 
 
 def _check_structure(story: Story, x: Tensor) -> None:
-    guide = Pass().run(story.complete_guide, x)
-    model = Pass().run(story.model, x)
+    with poutine.trace(param_only=True) as stored:
+        guide = _sites(story, story.complete_guide, "guide", x)
+        model = _sites(story, story.model, "model", x)
+    _check_parameters(story, stored.trace)
     if CLUSTER not in model:
         others = ", ".join(f"'{name}'" for name in model) or "none"
         raise ContractError(
@@ -68,8 +77,12 @@ def _check_structure(story: Story, x: Tensor) -> None:
             _check_place(site, kind)
     for name, site in model.items():
         if not site.observed and name != CLUSTER and name not in guide:
+            if not site.local:
+                _explain_global(story, name)
+            where = "inside" if site.local else "outside"
             raise ContractError(
-                f"the guide lacks the model's latent site '{name}'; sample '{name}' in guide(x), inside the plate"
+                f"the guide lacks the model's latent site '{name}'; sample '{name}' in guide(x), {where} the plate, or "
+                "give it obs= in the model where it is x that is observed"
             )
         if site.local and not site.observed and name != CLUSTER and _is_discrete(site):
             raise ContractError(
@@ -88,6 +101,64 @@ def _check_structure(story: Story, x: Tensor) -> None:
         if site.local != model[name].local:
             where = "inside" if model[name].local else "outside"
             raise ContractError(f"site '{name}' stands {where} the plate 'data' in the model only; move the guide's")
+
+
+def _sites(story: Story, program: Any, kind: str, x: Tensor) -> dict[str, Site]:
+    """The sites of a pass; an index out of range is put down to clusters that are too many, where they are."""
+    run = Pass()
+    try:
+        return run.run(program, x)
+    except IndexError:
+        if CLUSTER in run.sites:
+            _check_clusters(run.sites[CLUSTER], kind, story.n_clusters)
+        raise
+
+
+def _check_parameters(story: Story, trace: Any) -> None:
+    """No parameter may come from Pyro's store: neither `fit` nor `save` would see it."""
+    own = {id(parameter) for parameter in story.parameters()}
+    for name, node in trace.nodes.items():
+        value = node.get("value")
+        if node["type"] != "param" or not isinstance(value, Tensor):
+            continue
+        leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
+        if id(leaf) not in own:
+            raise ContractError(
+                f"parameter '{name}' is in Pyro's global store (pyro.param), where it is neither trained nor saved "
+                f"with the story; make it a torch.nn.Parameter of {type(story).__name__}"
+            )
+
+
+def _check_reads_x_only_to_observe(story: Story, joint: Joint, x: Tensor) -> None:
+    """The model's distributions must be the same for other rows."""
+    values = {name: site.value for name, site in joint.guide.items() if name != CLUSTER}
+    runs = []
+    for rows in (x, 2 * x.flip(0) + 1):
+        torch.manual_seed(0)  # of a module that draws, such as dropout
+        runs.append(Pass(values=values).run(story.model, rows))
+    for name, site in runs[0].items():
+        other = runs[1].get(name)
+        if other is None or not _same(site.fn.log_prob(site.value), other.fn.log_prob(site.value)):
+            raise ContractError(
+                f"the model reads x to build the distribution of site '{name}', so that its log joint is no density of "
+                "x; it may read x only to observe it (obs=x) and for its number of rows, or say conditional = True"
+            )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True)
+
+
+def _explain_global(story: Story, name: str) -> None:
+    """Raise what kept a global latent from its automatic guide."""
+    try:
+        with pyro.validation_enabled(True):  # as it is where stories are made
+            global_sites(story, strict=True)
+    except Exception as error:
+        raise ContractError(
+            f"global latent '{name}' gets no automatic guide, since {type(story).__name__} fails on two rows of zeros: "
+            f"{error}"
+        ) from error
 
 
 def _check_clusters(site: Site, kind: str, n_clusters: int) -> None:

@@ -37,17 +37,19 @@ class FitLoop:
         self.seed = run.seed
         self.n_start = n_start_steps(steps) if isinstance(run.x, StoredRows) else 0
         self.sample: Run | None = None
+        self.has_trained = False
 
     def run(self) -> None:
         """Run what is left of the fit; the story ends with the best restart's weights."""
-        keeper, position, run = self.keeper, self.keeper.position, self.run_state
+        keeper, run = self.keeper, self.run_state
         keeper.restore(self.trainer.modules, run.memory)
         before = {name: value.clone() for name, value in self.story.state_dict().items()}
         try:
             self._restarts()
         except Exception:
-            if not position.history:  # nothing has been trained: bad data, found as the start looked at all rows
+            if not self.has_trained:  # bad data or settings, found as the start looked at all rows
                 self.story.load_state_dict(before)
+                keeper.discard()
             raise
         self.story.load_state_dict(keeper.best_state())
 
@@ -101,6 +103,7 @@ class FitLoop:
             self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
             return
         epochs = self.trainer.start(step, run)
+        self.has_trained = True
         self.keeper.restore_optimizer(self.trainer.optimizer)
         self.bar.start(step.name, epochs)
         snapshot = self._snapshot()

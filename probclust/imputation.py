@@ -22,7 +22,7 @@ from probclust.missing import filled, observed
 from probclust.rows import CHUNK_ELEMENTS, admit, evaluating
 from probclust.sampling import columns, rows_of, sample
 from probclust.scoring import positive
-from probclust.story import Story
+from probclust.story import Story, checked_story
 
 ROUNDS = 3
 """Rounds of proposals; each but the last serves to fill the gaps from which the next one's encoders propose."""
@@ -307,8 +307,7 @@ def local_latents(sites: Mapping[str, Site]) -> dict[str, Site]:
 
 def _admit_known(story: Story, x: Any, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(rows, n_features) x with draws of the story in its gaps, the mask of what is known, the sites' columns."""
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     if story.conditional:
         raise ValueError(
             f"{type(story).__name__} conditions on x (conditional = True), so it has no distribution of one part of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -267,17 +268,19 @@ def programs(model: Any, guide: Any) -> tuple[Any, Any]:
     return model, guide
 
 
-def global_sites(story: Any) -> dict[str, Any]:
+def global_sites(story: Any, *, strict: bool = False) -> dict[str, Any]:
     """Distributions of the global latents that a story's guide leaves out, found on two rows of zeros.
 
-    A story that breaks the contract is left for the contract check, which knows what to say of it.
+    A story that breaks the contract is left for the contract check, which knows what to say of it, unless `strict`.
     """
-    with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+    with torch.random.fork_rng(), torch.no_grad(), poutine.block(), pyro.get_param_store().scope():
         x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
         try:
             guided = Pass("draw").run(story.guide, x)
             sites = Pass("draw").run(story.model, x)
         except Exception:
+            if strict:
+                raise
             return {}
     return {
         name: site.fn

@@ -13,7 +13,7 @@ from torch.distributions import Independent, TransformedDistribution
 from probclust.joint import CLUSTER, PLATE, Pass, Site, mean_of
 from probclust.rows import evaluating
 from probclust.sampling import columns, observed_mean
-from probclust.story import Story
+from probclust.story import Story, checked_story
 
 
 def modes(story: Story) -> Tensor:
@@ -41,8 +41,7 @@ def modes(story: Story) -> Tensor:
         >>> torch.equal(modes(story), story.loc.detach())
         True
     """
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     found = columns(story)
     with evaluating(story, 0):
         sites = sites_at_mode(story, torch.arange(story.n_clusters, device=story.device))

@@ -17,7 +17,7 @@ from probclust.modes import mean_globals, mean_rows, placeholder, sites_at_mode
 from probclust.rows import admit, evaluating
 from probclust.sampling import columns
 from probclust.scoring import positive, predict
-from probclust.story import Story
+from probclust.story import Story, checked_story
 
 
 def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
@@ -49,8 +49,7 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
         >>> interpolate(pc.models.GaussianMixture(2, n_clusters=3), 0, 2, n=5).shape
         torch.Size([5, 2])
     """
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     if positive("n", n) < 2:
         raise ValueError(f"n must be at least 2, both ends, got {n}")
     found = columns(story)

@@ -7,6 +7,7 @@ leaves for a later one (labels of a start, a neighbour graph) it puts into `run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -105,6 +106,8 @@ class Train:
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"step '{self.name}': epochs must be at least 1 or None, got {self.epochs!r}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"step '{self.name}': learning_rate must be positive, got {self.learning_rate!r}")
 
     @property
     def is_start(self) -> bool:

@@ -13,6 +13,8 @@ from probclust.recorded import Part
 from probclust.story import Story
 
 GROUP = "probclust.stories"
+FILE_MODULE = "probclust_story_"
+"""How the modules of stories' own files are named, before the file's name."""
 _T = TypeVar("_T", bound=type)
 _registered: dict[str, type] = {}
 
@@ -88,7 +90,7 @@ def story_class(name: Any) -> type[Story]:
 def _from_file(path: Path, attribute: str) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; expected path/to/file.py:Class")
-    name = f"probclust_story_{path.stem}"
+    name = f"{FILE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} cannot be imported as a Python module")

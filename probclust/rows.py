@@ -15,7 +15,7 @@ from torch import Tensor
 from probclust.contract import check_contract, check_support
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.progress import Progress
-from probclust.story import Story
+from probclust.story import Story, checked_story
 
 CHUNK_ELEMENTS = 2**22
 """Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that its
@@ -31,8 +31,7 @@ def admit(story: Story, x: Any) -> Rows:
         A tensor on the CPU, or rows that stay where they are and are checked as they are read
         (`probclust.data.stored`).
     """
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     rows = as_batches(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from probclust.errors import SavedStoryError
+from probclust.registry import FILE_MODULE
 from probclust.storage import load, save
 from probclust.story import Story
 
@@ -76,7 +78,9 @@ class RunFolder:
             return load(self.story_file)
         except SavedStoryError as error:
             if "is not registered" in str(error):
-                raise SavedStoryError(f"{error} (on the command line: --story path/to/file.py:Class)") from error
+                file = re.search(rf"{FILE_MODULE}(\w+):", str(error))
+                named = f", a file named {file[1]}.py as at the fit" if file else ""
+                raise SavedStoryError(f"{error} (on the command line: --story path/to/file.py:Class{named})") from error
             raise
 
     def record(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from probclust.missing import centre
 from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import log_joint, positive
-from probclust.story import Story
+from probclust.story import Story, checked_story
 from probclust.tempering import Temperature, Tempered
 
 log = logging.getLogger(__name__)
@@ -64,8 +64,7 @@ def sample(
         RuntimeError: fewer than one draw in a thousand reaches `min_posterior`.
     """
     n = positive("n", n)
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     wanted = _clusters(story, n, cluster)
     with evaluating(story, seed), Tempered(temperature):
         draws = _generate(story, n, wanted) if min_posterior is None else _accepted(story, n, wanted, min_posterior)

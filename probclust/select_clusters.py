@@ -139,6 +139,11 @@ def _error(rows: NDArray[np.float64]) -> float:
 
 
 def _built(build: Callable[[int], Story], k: int, seed: int) -> Story:
+    if isinstance(build, Story):
+        raise TypeError(
+            "build must make a story of K clusters, as lambda k: "
+            f"{type(build).__name__}(..., n_clusters=k) does, got a story"
+        )
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         story = build(k)

@@ -44,13 +44,16 @@ class Source:
         return {"source": self.source, "label": self.label, "rows": rows, "features": features, "image_shape": shape}
 
 
-def read_source(data: str, label: str | None = None, image_shape: str | None = None) -> Source:
+def read_source(
+    data: str, label: str | None = None, image_shape: str | None = None, *, missing: bool = False
+) -> Source:
     """Read what `--data`, `--label` and `--image-shape` say.
 
     Args:
         data: the name of a data set, or the path of a .npz, .npy, .csv or .parquet file.
         label: the column of a .csv or .parquet file that holds the labels.
         image_shape: "HxW" where each row is an image.
+        missing: let NaN pass, for entries that were not observed.
 
     Raises:
         FileNotFoundError: `data` is neither a data set nor a file.
@@ -72,7 +75,10 @@ def read_source(data: str, label: str | None = None, image_shape: str | None = N
             raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
         x, y = read(path, label=label)
         shape, lengths, documents, source = None, None, False, str(path.resolve())
-    rows = as_batches(x, name="the data")
+    try:
+        rows = as_batches(x, name="data", missing=missing)
+    except TypeError as error:
+        raise TypeError(f"{error}; --label COLUMN names a column of labels") from error
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
     return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape, lengths, documents)

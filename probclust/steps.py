@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyro.infer import ELBO
 
 from probclust.constraints import Pairs
-from probclust.objectives import Objective
-from probclust.recipe import SVI, Compute, Step
+from probclust.objectives import Objective, objective_named
+from probclust.recipe import SVI, Compute, Step, Train
 from probclust.scoring import positive
 from probclust.story import Story
 
@@ -28,8 +29,17 @@ def steps_of(
         ValueError: the steps have no names of their own, belong to another story, or lack what is to be changed.
     """
     if recipe is None or isinstance(recipe, Mapping):
+        taken = inspect.signature(story.recipe).parameters
+        wrong = [name for name in recipe or {} if name not in taken]
+        if wrong and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in taken.values()):
+            raise ValueError(
+                f"recipe has no argument {wrong[0]!r}: {type(story).__name__}.recipe takes {', '.join(taken) or 'none'}"
+            )
         recipe = story.recipe(**(recipe or {}))
     steps: list[Step] = [SVI()] if recipe is None else list(recipe)
+    for step in steps:
+        if not isinstance(step, Compute | Train):
+            raise TypeError(f"a recipe holds steps, such as pc.SVI(epochs=10), got {step!r}")
     names = [step.name for step in steps]
     if len(set(names)) < len(names) or not names:
         raise ValueError(f"a recipe needs at least one step, and names that differ, got {names}")
@@ -44,6 +54,7 @@ def steps_of(
     changes = {name: value for name, value in changes.items() if value is not None}
     if epochs is not None:
         positive("epochs", epochs)
+    objective_named(objective)
     svi = [isinstance(step, SVI) and not step.to_start for step in steps]
     if changes and not any(svi):
         raise ValueError(

@@ -14,7 +14,9 @@ from probclust.archive import read_archive, write_archive
 from probclust.errors import SavedStoryError
 from probclust.recorded import Part, construct
 from probclust.registry import qualified_name, registered_class
-from probclust.story import Story
+from probclust.story import Story, checked_story
+
+REMEDY = "decorate it with @pc.register and import its module first"
 
 
 def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None) -> None:
@@ -28,8 +30,7 @@ def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | 
     Raises:
         TypeError: an argument of the constructor can be neither written as JSON nor built anew.
     """
-    if not isinstance(story, Story):
-        raise TypeError(f"expected a probclust.Story (an instance), got {type(story).__name__}")
+    checked_story(story)
     story.add_global_guide()
     tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in story.state_dict().items()}
     description = {
@@ -65,6 +66,8 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
         raise SavedStoryError(f"{path} does not say which story it holds; write it anew with pc.save") from error
     known = {} if story_class is None else {name: story_class}
     try:
+        if story_class is None and registered_class(name) is None:
+            raise SavedStoryError(f"{path}: class {name} is not registered; pass it as story_class=..., or {REMEDY}")
         with torch.random.fork_rng():
             story: Story = build(description["story"], tensors, known)
             story.use_global_guide(description["global_guide"])
@@ -118,10 +121,7 @@ def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, t
         name = description["class"]
         cls = known.get(name) or registered_class(name)
         if cls is None:
-            raise SavedStoryError(
-                f"class {name} is not registered; pass it as story_class=..., or decorate it with @pc.register "
-                "and import its module first"
-            )
+            raise SavedStoryError(f"part {name} is not registered; {REMEDY}")
         return construct(cls, {k: build(v, tensors, known) for k, v in description["arguments"].items()})
     if "tensor" in description:
         tensor = tensors[description["tensor"]]

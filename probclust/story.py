@@ -132,3 +132,10 @@ class Story(Part):
     def dtype(self) -> torch.dtype:
         """The floating type of the story's parameters; rows are cast to it."""
         return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+
+
+def checked_story(story: Any) -> None:
+    """Raise a TypeError where something else was given than an instance of a story."""
+    if not isinstance(story, Story):
+        got = f"the class {story.__name__}; call it" if isinstance(story, type) else type(story).__name__
+        raise TypeError(f"expected a probclust.Story (an instance), got {got}")

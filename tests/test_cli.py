@@ -435,3 +435,72 @@ def wait_for(path, process, seconds=60):
         assert process.poll() is None, "the fit ended before it was stopped"
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_missing_entries_pass_where_the_story_takes_them(run, tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    x[::5, 1] = np.nan
+    data, folder = tmp_path / "x.npy", tmp_path / "run"
+    np.save(data, x)
+    words = ["fit", "gmm", "--data", data, "--clusters", 2, "--epochs", 1, "--out", folder]
+    words += ["--set", "covariance_type=diag"]
+    code, _, error = run(*words)
+    assert code == 2
+    assert "contains NaN, first in row 0, column 1" in error
+    assert run(*words, "--set", "missing=true")[0] == 0
+    assert run("evaluate", folder, "--data", data)[0] == 0
+    assert run("compare", folder, "--data", data)[0] == 0
+    assert run("report", folder, "--out", tmp_path / "report.html")[0] == 0
+
+
+def test_tables_of_text_and_of_no_rows_are_refused_with_what_to_do(run, tmp_path):
+    data = tmp_path / "t.csv"
+    data.write_text("a,b,kind\n1,2,oak\n3,4,elm\n")
+    code, _, error = run("fit", "gmm", "--data", data, "--out", tmp_path / "run")
+    assert code == 2
+    assert "column 'kind'" in error
+    assert "--label COLUMN names a column of labels" in error
+    data.write_text("a,b\n")
+    assert "has no rows of numbers" in run("fit", "gmm", "--data", data, "--out", tmp_path / "run")[2]
+
+
+BROKEN_FILES = {
+    "syntax": ("def f(:\n", ":1: SyntaxError"),
+    "import": ("import nowhere_at_all\n", ":1: ModuleNotFoundError"),
+    "attribute": ("self.log_rate[k]", "self.log_rates[k]", ":13: AttributeError"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_FILES)
+def test_an_error_in_a_storys_file_is_told_with_its_line(kind, run, tmp_path):
+    *change, said = BROKEN_FILES[kind]
+    file, data = tmp_path / "own.py", tmp_path / "counts.npy"
+    file.write_text(STORY_FILE.replace(*change) if len(change) == 2 else change[0])
+    assert file.read_text() != STORY_FILE
+    np.save(data, np.random.default_rng(0).poisson([[1, 9], [9, 1]] * 20))
+    code, _, error = run("fit", f"{file}:Poissons", "--data", data, "--out", tmp_path / "run", "--clusters", 2)
+    assert code in (1, 2)
+    assert error.startswith(f"probclust: {file}:")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_story_whose_file_was_renamed_is_asked_for_by_its_old_name(run, tmp_path):
+    file, other, data, folder = (tmp_path / name for name in ("before.py", "after.py", "counts.npy", "run"))
+    file.write_text(STORY_FILE)
+    np.save(data, np.random.default_rng(0).poisson([[1, 9], [9, 1]] * 20))
+    assert run("fit", f"{file}:Poissons", "--data", data, "--out", folder, "--clusters", 2, "--epochs", 1)[0] == 0
+    file.rename(other)
+    code, _, error = run("evaluate", folder, "--data", data, "--story", f"{other}:Poissons")
+    assert code == 2
+    assert "a file named before.py as at the fit" in error
+
+
+def test_what_is_no_bound_is_not_called_one_and_a_refused_fit_can_be_mended(run, blobs, tmp_path):
+    folder = tmp_path / "run"
+    words = ["fit", "dec", "--data", blobs, "--out", folder, "--clusters", 3, "--set", "hidden=[8]"]
+    words += ["--set", "latent_dim=2", "--recipe", "pretrain_epochs=1", "--recipe", "epochs=1"]
+    assert run(*words, "--recipe", "lengths=[3]")[0] == 2
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "safetensors: objective " in out

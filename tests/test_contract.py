@@ -232,8 +232,70 @@ class SharesOfReals(Sound):
         pyro.sample("x", dist.Beta(self.loc[k].exp(), 1.0).to_event(1), obs=x)
 
 
+class ReadsX(Sound):
+    """Each row has its own mean: its density would be as high as one likes."""
+
+    def observe(self, x, k):
+        pyro.sample("x", dist.Normal(x + 0 * self.loc[k], 1.0).to_event(1), obs=x)
+
+
+class ReadsMean(Sound):
+    def observe(self, x, k):
+        pyro.sample("x", dist.Normal(self.loc[k] + 0.01 * x.mean(), 1.0).to_event(1), obs=x)
+
+
+class ReadsXForTheLatent(Sound):
+    def model(self, x):
+        with pyro.plate("data", x.shape[0]):
+            k = self.cluster()
+            pyro.sample("z", dist.Normal(x[:, :2], 1.0).to_event(1))
+            self.observe(x, k)
+
+
+class StoresParameter(Sound):
+    def observe(self, x, k):
+        loc = pyro.param("stored", torch.zeros(3, x.shape[1]))
+        pyro.sample("x", dist.Normal(loc[k], 1.0).to_event(1), obs=x)
+
+
+class StoresScale(Sound):
+    def guide(self, x):
+        scale = pyro.param("stored scale", torch.ones(2), constraint=dist.constraints.positive)
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("z", dist.Normal(self.encoder(x), scale).to_event(1))
+
+
+class ForgotObs(Sound):
+    def observe(self, x, k):
+        pyro.sample("x", dist.Normal(self.loc[k], 1.0).to_event(1))
+
+
+class GlobalOfAFailingModel(Sound):
+    """Its error is not about the global latent, whose guide it keeps from being made."""
+
+    def model(self, x):
+        pyro.sample("weights", dist.Dirichlet(torch.ones(3)))
+        with pyro.plate("data", x.shape[0]):
+            k = self.cluster()
+            self.latent()
+            pyro.sample("x", dist.Normal(self.loc[k], -1.0).to_event(1), obs=x)
+
+
+class OneMoreClusterThanItIndexes(Sound):
+    def cluster(self):
+        return pyro.sample("cluster", dist.Categorical(torch.ones(4)))
+
+
 # (story, the site or other name that the message must have, words of the remedy)
 BROKEN = [
+    (ReadsX, "distribution of site 'x'", "only to observe it"),
+    (ReadsMean, "distribution of site 'x'", "only to observe it"),
+    (ReadsXForTheLatent, "distribution of site 'z'", "conditional = True"),
+    (StoresParameter, "'stored'", "torch.nn.Parameter of StoresParameter"),
+    (StoresScale, "'stored scale'", "torch.nn.Parameter of StoresScale"),
+    (ForgotObs, "'x'", "give it obs="),
+    (GlobalOfAFailingModel, "'weights'", "fails on two rows of zeros"),
+    (OneMoreClusterThanItIndexes, "'cluster'", "n_clusters=3 entries"),
     (NoCluster, "'cluster'", "draw it inside the plate"),
     (TwoClusters, "two sites are named 'cluster'", "its own name"),
     (ClusterOutside, "'cluster'", "move it inside"),
@@ -381,3 +443,39 @@ def test_of_supports_of_whole_rows_the_row_outside_is_named():
     x[2] = torch.arange(story.n_features)
     with pytest.raises(pc.ContractError, match=r"observed value \[0.0, 1.0"):
         check_contract(story, x)
+
+
+def test_a_story_that_draws_at_random_or_conditions_on_x_passes():
+    class Dropping(Sound):
+        def __init__(self, n_features=4, n_clusters=3):
+            super().__init__(n_features, n_clusters)
+            self.dropout = nn.Dropout(0.5)
+
+        def observe(self, x, k):
+            pyro.sample("x", dist.Normal(self.dropout(self.loc)[k], 1.0).to_event(1), obs=x)
+
+    class Conditioning(ReadsX):
+        conditional = True
+
+    for story in (Dropping(), Conditioning()):
+        check_contract(story, torch.randn(6, 4))
+
+
+def test_parameters_of_pyros_own_modules_are_the_storys():
+    class WithModule(Sound):
+        def __init__(self, n_features=4, n_clusters=3):
+            super().__init__(n_features, n_clusters)
+            self.scale = pyro.nn.PyroModule[nn.Module]()
+            self.scale.value = pyro.nn.PyroParam(torch.ones(4), dist.constraints.positive)
+
+        def observe(self, x, k):
+            with self.scale._pyro_context:
+                scale = self.scale.value
+            pyro.sample("x", dist.Normal(self.loc[k], scale).to_event(1), obs=x)
+
+    check_contract(WithModule(), torch.randn(6, 4))
+
+
+def test_the_class_in_place_of_a_story_is_told_so():
+    with pytest.raises(TypeError, match="got the class Sound; call it"):
+        pc.predict(Sound, torch.randn(6, 4))

@@ -502,3 +502,31 @@ def test_a_story_that_was_given_a_function_can_be_fitted_and_its_record_names_th
 def test_a_seed_that_is_none_is_refused(seed) -> None:
     with pytest.raises(ValueError, match="seed must be an integer of at least 0"):
         pc.fit(PlainMixture(4, 3), three_blobs(), seed=seed)
+
+
+def test_wrong_steps_are_refused_at_the_door() -> None:
+    story, x = pc.models.VaDE(4, 3, **SMALL), three_blobs()
+    before = {name: value.clone() for name, value in story.state_dict().items()}
+    for wrong, error, message in (
+        ({"learning_rate": -1.0}, ValueError, "learning_rate must be positive, got -1.0"),
+        ({"objective": "exacty"}, ValueError, "objective must be one of"),
+        ({"recipe": [pc.SVI]}, TypeError, r"such as pc\.SVI\(epochs=10\), got <class"),
+        ({"recipe": {"warmth": 3}}, ValueError, r"no argument 'warmth': VaDE\.recipe takes pretraining, "),
+    ):
+        with pytest.raises(error, match=message):
+            pc.fit(story, x, **wrong)
+    with pytest.raises(ValueError, match=r"no argument 'warmth': PlainMixture\.recipe takes none"):
+        pc.fit(PlainMixture(4, 3), x, recipe={"warmth": 3})
+    assert all((value == before[name]).all() for name, value in story.state_dict().items())
+
+
+def test_a_fit_that_never_trained_leaves_no_checkpoint_in_the_way(tmp_path: Path) -> None:
+    story, x, path = pc.models.VaDE(4, 3, **SMALL), three_blobs(), tmp_path / "c.safetensors"
+    with pytest.raises(ValueError, match="lengths must be of all"):
+        pc.fit(story, x, recipe={**QUICK, "lengths": (3,)}, checkpoint=path)
+    assert not path.exists()
+    pc.fit(story, x, recipe=QUICK, checkpoint=path)
+    with pytest.raises(
+        ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: expected \d+, got 7\)"
+    ):
+        pc.fit(story, x, recipe={**QUICK, "epochs": 7}, checkpoint=path, resume=True)

@@ -88,6 +88,8 @@ def test_bad_settings_are_refused():
         pc.select_n_clusters(lambda k: spherical(2), x, [3])
     with pytest.raises(TypeError, match=r"must return a probclust\.Story"):
         pc.select_n_clusters(lambda k: k, x, [3])
+    with pytest.raises(TypeError, match="build must make a story of K clusters"):
+        pc.select_n_clusters(spherical(3), x, [3])
 
 
 def test_what_is_no_density_is_refused():

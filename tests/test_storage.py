@@ -128,7 +128,7 @@ class WithParts(Poissons):
 def test_parts_come_back_once_registered(tmp_path):
     story = WithParts(4, 3, Prior(2.0, base=Prior(0.5)))
     pc.save(story, tmp_path / "story")
-    with pytest.raises(pc.SavedStoryError, match=r"class test_storage:Prior is not registered.*pc\.register"):
+    with pytest.raises(pc.SavedStoryError, match=r"part test_storage:Prior is not registered.*pc\.register"):
         pc.load(tmp_path / "story", WithParts)
     pc.register(Prior)
     try:

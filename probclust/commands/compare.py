@@ -18,8 +18,8 @@ def compare(
     from probclust.run_folder import replace_text
     from probclust.source import read_source
 
-    source = read_source(data, label)
     stories = {name: fitted for name, (_, fitted) in open_runs(runs, story).items()}
+    source = read_source(data, label, missing=any(fitted.missing for fitted in stories.values()))
     frame = pc.compare(stories, source.x, source.y, particles=particles)
     console().print(rich_table(frame))
     if out is not None:

@@ -21,8 +21,8 @@ def evaluate(
     from probclust.run_folder import replace_text
     from probclust.source import read_source
 
-    source = read_source(data, label)
     [(name, (_, fitted))] = open_runs([run], story).items()
+    source = read_source(data, label, missing=fitted.missing)
     found = scores(fitted, source.x, source.y, particles=particles)
     table = Table(box=None, show_header=False, pad_edge=False)
     for heading, text in _lines(found):

@@ -63,9 +63,9 @@ def fit(
         raise ValueError("--resume continues a fit and --force starts it anew; give one of them")
     folder = RunFolder(out)
     _refuse_to_overwrite(folder, resume=resume, force=force)
-    source = read_source(data, label, image_shape)
     chosen = story_class(story)
     arguments = keyword_arguments("--set", settings, chosen.__init__)
+    source = read_source(data, label, image_shape, missing=bool(arguments.get("missing", chosen.missing)))
     given = keyword_arguments("--recipe", recipe, chosen.recipe)
     built = new_story(chosen, source.x.shape[1], clusters, seed, arguments)
 
@@ -96,7 +96,8 @@ def fit(
         raise typer.Exit(130) from None
     folder.write(built, json.loads(record.to_json()), source.facts())
     kept = f", restart {record.restart + 1} of {restarts}" if restarts > 1 else ""
-    typer.echo(f"{folder.story_file}: bound {record.bound:.3f} nats per row{kept}, {record.seconds:.1f} s")
+    what = "bound" if built.is_density and not built.conditional else "objective"  # no bound on log p(x)
+    typer.echo(f"{folder.story_file}: {what} {record.bound:.3f} nats per row{kept}, {record.seconds:.1f} s")
 
 
 def _refuse_to_overwrite(folder: RunFolder, *, resume: bool, force: bool) -> None:

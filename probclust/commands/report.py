@@ -43,6 +43,6 @@ def report(
     if image_shape is None:
         shapes = {tuple(fact["image_shape"]) for fact in facts.values() if fact["image_shape"]}
         image_shape = "x".join(map(str, shapes.pop())) if len(shapes) == 1 else None
-    source = read_source(data, label, image_shape)
+    source = read_source(data, label, image_shape, missing=any(fitted.missing for _, fitted in opened.values()))
     replace_text(out, report_runs(opened, source, particles=particles, seed=seed))
     typer.echo(f"wrote {out}")

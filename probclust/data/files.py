@@ -109,6 +109,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
         has_names = not all(_is_number_or_empty(cell) for cell in first)
         frame = pd.read_csv(path, header=None, skiprows=int(has_names))
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"{path} is no table of comma-separated values: it has no rows of numbers") from error
     except ValueError as error:  # pandas' own errors and those of decoding are ValueErrors
         raise ValueError(f"{path} is no table of comma-separated values: {error}") from error
     if not has_names:

@@ -1,8 +1,9 @@
 """What a story asks of a likelihood.
 
-Needed: a call that turns decoder outputs into a Pyro distribution with event shape (n_features,), and `n_heads`, the
-outputs per feature, or `n_outputs`, all of them. Optional: `view`, what networks see of rows, with its width
-`n_view`; and `allows_missing`, True where NaN entries of x count as unobserved.
+Needed: a call that turns decoder outputs into a Pyro distribution with event shape (n_features,) and a finite mean,
+which warm starts compare with the rows, and `n_heads`, the outputs per feature, or `n_outputs`, all of them. Optional:
+`view`, what networks see of rows, with its width `n_view`; and `allows_missing`, True where NaN entries of x count as
+unobserved.
 """
 
 from __future__ import annotations

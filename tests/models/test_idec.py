@@ -38,6 +38,7 @@ def test_with_the_reconstruction_off_it_is_dec():
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
 
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")  # of noise, it empties a cluster
 def test_with_the_reconstruction_off_a_fit_is_decs():
     x = torch.rand(60, 6)
     recipe = {"pretrain_epochs": 2, "epochs": 4, "interval": 3}
