@@ -527,6 +527,6 @@ def test_a_fit_that_never_trained_leaves_no_checkpoint_in_the_way(tmp_path: Path
     assert not path.exists()
     pc.fit(story, x, recipe=QUICK, checkpoint=path)
     with pytest.raises(
-        ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: expected \d+, got 7\)"
+        ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: .*, got 7\)"
     ):
         pc.fit(story, x, recipe={**QUICK, "epochs": 7}, checkpoint=path, resume=True)
