@@ -49,7 +49,7 @@ def to_frame(story: Story, rows: Rows, names: Sequence[str] | None = None) -> pd
     whole = [name for name in frame if (frame[name] == frame[name].round()).all()]
     frame = frame.astype(dict.fromkeys(whole, int))
     if isinstance(rows, Mapping) and CLUSTER in rows:
-        frame.insert(0, CLUSTER, rows[CLUSTER].numpy())
+        frame.insert(0, CLUSTER, rows[CLUSTER].numpy(), allow_duplicates=True)
     return frame
 
 

@@ -63,7 +63,8 @@ def elbo(story: Story, x: Any, particles: int = 1, seed: int = 0, *, progress: S
     """(rows,) lower bound on log p(x) in nats: the mean over draws of logsumexp over clusters.
 
     Each draw of the local latents from the guide gives one unbiased estimate of the bound. Global latents are drawn
-    from their guide too, and their own divergence, which belongs to the training set, is left out.
+    from their guide too, and their own divergence, which belongs to the training set, is left out. Where the story's
+    log joint is no density of x (`is_density`, `conditional`), it is the story's own objective instead.
 
     Args:
         story: any story.

@@ -23,6 +23,7 @@ class Source:
         image_shape: height and width where each row is an image with pixels from 0 to 1.
         lengths: rows of each recording where rows are in order of time.
         documents: whether each row is a document, and each column the weights of a word.
+        columns: names of the features, where the file has names.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Source:
     image_shape: tuple[int, int] | None
     lengths: tuple[int, ...] | None = None
     documents: bool = False
+    columns: tuple[str, ...] | None = None
 
     def known(self) -> dict[str, Any]:
         """What recipes may ask about the rows."""
@@ -41,7 +43,8 @@ class Source:
         """What a run's record says of the rows."""
         rows, features = self.x.shape
         shape = None if self.image_shape is None else list(self.image_shape)
-        return {"source": self.source, "label": self.label, "rows": rows, "features": features, "image_shape": shape}
+        facts = {"source": self.source, "label": self.label, "rows": rows, "features": features, "image_shape": shape}
+        return facts if self.columns is None else facts | {"columns": list(self.columns)}
 
 
 def read_source(
@@ -81,7 +84,10 @@ def read_source(
         raise TypeError(f"{error}; --label COLUMN names a column of labels") from error
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
-    return Source(source, label, rows, y, checked_shape(image_shape, rows.shape[1]) or shape, lengths, documents)
+    names_of = getattr(x, "columns", getattr(getattr(x, "table", None), "columns", ()))
+    columns = tuple(names_of) if len(names_of) and all(isinstance(name, str) for name in names_of) else None
+    shape = checked_shape(image_shape, rows.shape[1]) or shape
+    return Source(source, label, rows, y, shape, lengths, documents, columns)
 
 
 def checked_shape(text: str | None, n_features: int) -> tuple[int, int] | None:

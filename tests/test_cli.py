@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.special import entr
@@ -451,6 +452,17 @@ def test_missing_entries_pass_where_the_story_takes_them(run, tmp_path):
     assert run("evaluate", folder, "--data", data)[0] == 0
     assert run("compare", folder, "--data", data)[0] == 0
     assert run("report", folder, "--out", tmp_path / "report.html")[0] == 0
+
+
+def test_draws_have_the_names_of_the_tables_columns(run, tmp_path):
+    data, folder, draws = tmp_path / "t.csv", tmp_path / "run", tmp_path / "draws.csv"
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    pd.DataFrame({"width": x[:, 0], "kind": 0, "height": x[:, 1]}).to_csv(data, index=False)
+    words = ["--data", data, "--label", "kind", "--clusters", 3, "--epochs", 1, "--out", folder]
+    assert run("fit", "gmm", *words)[0] == 0
+    for options in (["-n", 3], ["--modes"]):
+        assert run("sample", folder, *options, "--out", draws)[0] == 0
+        assert pd.read_csv(draws).columns.tolist() == ["cluster", "width", "height"]
 
 
 def test_tables_of_text_and_of_no_rows_are_refused_with_what_to_do(run, tmp_path):

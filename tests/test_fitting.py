@@ -526,7 +526,5 @@ def test_a_fit_that_never_trained_leaves_no_checkpoint_in_the_way(tmp_path: Path
         pc.fit(story, x, recipe={**QUICK, "lengths": (3,)}, checkpoint=path)
     assert not path.exists()
     pc.fit(story, x, recipe=QUICK, checkpoint=path)
-    with pytest.raises(
-        ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: .*, got 7\)"
-    ):
+    with pytest.raises(ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: .*, got 7\)"):
         pc.fit(story, x, recipe={**QUICK, "epochs": 7}, checkpoint=path, resume=True)

@@ -86,7 +86,10 @@ def sample(
 
         write_png(out, pc.to_images(fitted, drawn, shape))
     elif suffix == ".csv":
-        pc.to_frame(fitted, drawn).to_csv(out, index=False)
+        frame = pc.to_frame(fitted, drawn, folder.record()["data"].get("columns"))
+        if modes:
+            frame.insert(0, "cluster", range(fitted.n_clusters), allow_duplicates=True)
+        frame.to_csv(out, index=False)
     elif isinstance(drawn, dict):
         arrays: dict[str, Any] = {name: value.numpy() for name, value in drawn.items()}
         np.savez_compressed(out, **(arrays | {"x": rows_of(fitted, drawn).numpy()}))
