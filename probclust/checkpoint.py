@@ -61,7 +61,7 @@ class Checkpoint:
         self.tensors: dict[str, Tensor] = {}
         self.assignments: list[Tensor] = []
         self.started = self.written = time.monotonic()
-        self.resumed = resume and self.path is not None and self.path.exists()
+        self.resumed = self.is_own = False
         if self.path is not None and self.path.exists():
             self._read(resume)
 
@@ -81,13 +81,13 @@ class Checkpoint:
         if differing:
             said = "; ".join(_difference(key, facts["settings"].get(key), self.settings.get(key)) for key in differing)
             raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
-        self.tensors, self.position = tensors, position
+        self.tensors, self.position, self.resumed = tensors, position, True
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.assignments = list(tensors.get("assignments", ()))
 
     def discard(self) -> None:
-        """Remove the file of a fit that has failed before it trained anything, unless it was there before."""
-        if self.path is not None and self.writes and not self.resumed:
+        """Remove the file of a fit that has failed before it trained anything; what another fit wrote stays."""
+        if self.is_own and self.path is not None:
             self.path.unlink(missing_ok=True)
 
     def restore(self, modules: nn.Module, memory: dict[str, Tensor]) -> None:
@@ -146,6 +146,7 @@ class Checkpoint:
             for number, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
         write_archive(self.path, "checkpoint", tensors, {"settings": self.settings, "position": asdict(self.position)})
+        self.is_own = not self.resumed
         self.written = time.monotonic()
         log.debug("wrote %s", self.path)
 

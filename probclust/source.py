@@ -81,7 +81,8 @@ def read_source(
     try:
         rows = as_batches(x, name="data", missing=missing)
     except TypeError as error:
-        raise TypeError(f"{error}; --label COLUMN names a column of labels") from error
+        hint = "; --label COLUMN names a column of labels" if hasattr(x, "columns") else ""
+        raise TypeError(f"{error}{hint}") from error
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
     names_of = getattr(x, "columns", getattr(getattr(x, "table", None), "columns", ()))

@@ -12,8 +12,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from probclust.graph_pass import simplify
 from probclust.monitor import Monitor
 from probclust.program_state import Attributes, RandomState, Tensors, agree
 from probclust.recipe import Train
+from probclust.recorded_loss import NotStaged, Outcome, Recorded, Rows, Whole, places_of
 from probclust.untraceable import first_line, why
 
 MOST_TRACES = 8
@@ -35,49 +35,6 @@ MOST_TRACES = 8
 
 TOLERANCE = {"staged": 1e-3, "compiled": 1e-2}
 """Of the difference between graph and story, as a share of the norm; rounding stays far below."""
-
-
-Rows = tuple[Tensor, Tensor, Tensor | None]
-"""x, index and y of a batch."""
-
-
-class NotStaged(Exception):
-    """The loss cannot be staged; the message says why and where."""
-
-
-@dataclass
-class Outcome:
-    """What a batch gives: its loss, the parameters' gradients, and the monitor's sums."""
-
-    loss: Tensor
-    gradients: Sequence[Tensor | None]
-    sums: Sequence[Tensor]
-
-
-@dataclass
-class Recorded:
-    """The loss of batches of one shape, as a graph."""
-
-    run: Callable[..., Sequence[Any]]
-    inputs: list[str]
-    n_gradients: int
-    sums: tuple[str, ...]
-    rows: int
-    memory: dict[str, tuple[torch.Size, torch.dtype]]
-    to_copy: tuple[int, ...] = ()
-    calls: int = 1
-
-    def outcome(self, inputs: dict[str, Tensor]) -> Outcome:
-        """Run the graph."""
-        with torch.no_grad():
-            loss, *rest = self.run(*[inputs[name] for name in self.inputs])
-        return Outcome(loss, rest[: self.n_gradients], rest[self.n_gradients :])
-
-    def fits(self, inputs: dict[str, Tensor]) -> bool:
-        """Whether what it reads from memory is there, in the shapes that it was recorded with."""
-        return all(
-            name in inputs and (inputs[name].shape, inputs[name].dtype) == then for name, then in self.memory.items()
-        )
 
 
 class Staged(Eager):
@@ -106,12 +63,12 @@ class Staged(Eager):
     ) -> None:
         super().__init__(fabric, module, optimizer)
         self.loss, self.compiled, self.notice = loss, compiled, notice
-        self.whole = _Whole(modules, self._call)
+        self.whole = Whole(modules, self._call)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         named = dict(self.whole.named_parameters())
         self.names = [name for name, p in named.items() if id(p) in trained]
         self.parameters = [named[name] for name in self.names]
-        self.places = _places(self.whole)
+        self.places = places_of(self.whole)
         step = type(loss.step)
         self.acts_between = step.before is not Train.before or step.after is not Train.after
         self.recorded: dict[Any, Recorded] = {}
@@ -341,25 +298,3 @@ class Staged(Eager):
             return f"{name} ({inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]})"
         except (OSError, TypeError):
             return name
-
-
-class _Whole(nn.Module):
-    """All modules of a fit, with the loss for a forward pass: what `functional_call` gives other tensors to."""
-
-    def __init__(self, parts: nn.Module, call: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.parts, self.call = parts, call
-
-    def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
-        return self.call(x, index, y)
-
-
-def _places(module: nn.Module) -> list[tuple[str, dict[str, Any], str]]:
-    """Each parameter and buffer of a module: its name, and the dictionary and key where it stands."""
-    names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
-    places = []
-    for name in names:
-        path, _, key = name.rpartition(".")
-        owner = module.get_submodule(path)
-        places.append((name, owner._parameters if key in owner._parameters else owner._buffers, key))
-    return places

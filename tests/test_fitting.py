@@ -23,7 +23,7 @@ from torch import nn
 
 import probclust as pc
 from probclust import fit_loop
-from probclust.recipe import Batch
+from probclust.recipe import Batch, Run
 from probclust.training import Trainer, derived_seed
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -528,3 +528,16 @@ def test_a_fit_that_never_trained_leaves_no_checkpoint_in_the_way(tmp_path: Path
     pc.fit(story, x, recipe=QUICK, checkpoint=path)
     with pytest.raises(ValueError, match=r"another fit \(recipe\.epochs: .*; steps\[\d\]\.epochs: .*, got 7\)"):
         pc.fit(story, x, recipe={**QUICK, "epochs": 7}, checkpoint=path, resume=True)
+
+
+def test_a_fit_that_fails_at_once_leaves_the_checkpoint_of_another(tmp_path: Path) -> None:
+    x, path = three_blobs(), tmp_path / "c.safetensors"
+    pc.fit(PlainMixture(4, 3), x, epochs=1, checkpoint=path)
+    before = path.read_bytes()
+
+    def fail(run: Run) -> None:
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"):
+        pc.fit(PlainMixture(4, 3), x, recipe=[pc.Compute(name="fail", run=fail), pc.SVI(epochs=1)], checkpoint=path)
+    assert path.read_bytes() == before
