@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import torch
 from two_processes import FITS, SMALL, START, blobs, run, story
 
 import probclust as pc
+from probclust import devices
 from probclust.devices import Devices, fabric_for
 from probclust.progress import Progress
 from probclust.shared_draws import Share, shared_draw, sharing
@@ -95,6 +98,21 @@ class Breaking(pc.models.GaussianMixture):
 def test_an_error_of_a_process_is_raised_where_fit_was_called() -> None:
     with pytest.raises(KeyError, match="the start failed"):
         pc.fit(Breaking(6, 3), blobs(), devices=2, device="cpu")
+
+
+def test_a_process_started_for_a_fit_leaves_no_group_to_pythons_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    monkeypatch.setattr(devices, "_launched", None)
+    devices.enter(fabric_for("cpu"))
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        for function in at_exit:
+            function()
+        assert not torch.distributed.is_initialized()
+    finally:
+        devices.leave()
+    devices.leave()  # without a group there is nothing to end
 
 
 @pytest.mark.parametrize("n_total", [10, 11])

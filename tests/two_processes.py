@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,6 +126,15 @@ def main(folder: Path) -> None:
         )
 
 
+def no_group_is_left() -> None:
+    """End in error where the processes are still joined, which is when their end may be a signal's."""
+    if torch.distributed.is_initialized():
+        sys.stderr.write("the process group is left to Python's end")
+        sys.stderr.flush()
+        os._exit(1)
+
+
 if __name__ == "__main__":
+    atexit.register(no_group_is_left)
     torch.set_num_threads(1)
     main(Path(sys.argv[1]))
