@@ -98,7 +98,7 @@ class DEC(Story):
     def recipe(
         self,
         pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder"] | None = None,
-        pretrain_epochs: int = 15,
+        pretrain_epochs: int | None = None,
         fit_epochs: int = 3,
         epochs: int = 100,
         interval: int | None = None,
@@ -122,7 +122,7 @@ class DEC(Story):
                 "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
                 that last, which the codes follow too; or "autoencoder". None for "embedding" where `image_shape` is
                 given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
-            pretrain_epochs: epochs of any.
+            pretrain_epochs: epochs of any; None for 50 of an autoencoder, else 15, but at least 1,500 steps.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
             interval: T, batches of 256 from one target to the next; None for half an epoch's, but at least 30.

@@ -149,7 +149,7 @@ class VaDE(Story):
                 stacked, layer by layer) and a Gaussian mixture on its codes. None for the start of the rows' kind:
                 "embedding" where `image_shape` is given, "words" of `documents` and "sequence" where `lengths` are,
                 unless clusters may be empty; else "neighbours".
-            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15.
+            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15, but at least 1,500 steps.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
@@ -164,8 +164,6 @@ class VaDE(Story):
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
         networks = encode, lambda z: seen(self.decode(z)), modules
-        if pretrain_epochs is None:
-            pretrain_epochs = 50 if chosen == "autoencoder" else 15
         start: list[Step]
         if chosen == "neighbours":
             start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
@@ -176,7 +174,8 @@ class VaDE(Story):
                 embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),
             ]
         else:
-            start = reconstruction_pretraining(*networks, epochs=pretrain_epochs, view=seen)
+            epochs_before = 50 if pretrain_epochs is None else pretrain_epochs
+            start = reconstruction_pretraining(*networks, epochs=epochs_before, view=seen)
             start.append(gmm_start(encode))
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),

@@ -22,6 +22,7 @@ from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
+from probclust.warm_start import pretraining_length
 
 View = Callable[[Tensor], Tensor]
 
@@ -85,7 +86,7 @@ def embedding_pretraining(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     *,
-    epochs: int = 15,
+    epochs: int | None = None,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     reconstruction: float = 1.0,
@@ -98,7 +99,7 @@ def embedding_pretraining(
             and further columns of the codes are free.
         decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
-        epochs: passes over the rows.
+        epochs: passes over the rows; None for those of `pretraining_length`.
         batch_size: rows per batch.
         learning_rate: of Adam at the start; it falls to zero by a cosine.
         reconstruction: weight of the share of variance not reconstructed, beside that of the embedding not matched.
@@ -119,7 +120,7 @@ def embedding_pretraining(
     return Train(
         name="pre-train",
         loss=loss,
-        epochs=epochs,
+        **pretraining_length(epochs),
         batch_size=batch_size,
         learning_rate=learning_rate,
         schedule="cosine",

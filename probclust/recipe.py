@@ -80,6 +80,7 @@ class Train:
     Args:
         name: shown in progress, records and errors.
         epochs: passes over the rows; None for at least 100 and at least 2,000 steps.
+        min_steps: batches at least, in more epochs where the rows are few.
         loss: scalar loss of a batch, a mean over its rows (nats per row where it is a bound).
         learning_rate: of Adam, at the start.
         schedule: "constant", or "cosine" from the learning rate down to zero.
@@ -102,12 +103,18 @@ class Train:
     patience: int | None = None
     tolerance: float = 1e-3
     separable: bool = False
+    min_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"step '{self.name}': epochs must be at least 1 or None, got {self.epochs!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"step '{self.name}': learning_rate must be positive, got {self.learning_rate!r}")
+
+    def n_epochs(self, n_batches: int) -> int:
+        """How many passes over the rows are made, of so many batches each."""
+        epochs, steps = (100, 2000) if self.epochs is None else (self.epochs, self.min_steps)
+        return max(epochs, math.ceil(steps / n_batches))
 
     @property
     def is_start(self) -> bool:

@@ -71,7 +71,7 @@ class Trainer:
         n_rows = run.x.shape[0]
         n_batches = math.ceil(n_rows / (step.batch_size or self.batch_size * self.devices.n))
         self.n_batches = min(n_batches, n_rows // self.devices.n)  # each device has a row of each
-        self.epochs = step.epochs or max(100, math.ceil(2000 / self.n_batches))
+        self.epochs = step.n_epochs(self.n_batches)
         self.eager = Eager(self.fabric, self.module, self.optimizer)
         self.runs = self._engine()
         return self.epochs

@@ -289,6 +289,13 @@ def test_a_killed_fit_resumes_to_the_same_end(tmp_path: Path) -> None:
     assert same_weights(resumed, unbroken)
 
 
+@pytest.mark.parametrize(("least", "epochs"), [(0, 2), (4, 2), (7, 4)])
+def test_a_step_is_as_long_as_its_epochs_and_its_least_number_of_steps_ask(least: int, epochs: int) -> None:
+    step = pc.SVI(epochs=2, min_steps=least, batch_size=5)
+    record = pc.fit(pc.models.GaussianMixture(2, 2), np.random.default_rng(0).normal(size=(10, 2)), recipe=[step])
+    assert len(record.history) == epochs
+
+
 def test_resuming_a_finished_fit_gives_its_result_at_once(tmp_path: Path) -> None:
     path, x = tmp_path / "c.safetensors", three_blobs()
     story, again = PlainMixture(4, 3), PlainMixture(4, 3)
