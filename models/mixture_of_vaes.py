@@ -185,11 +185,12 @@ class MixtureOfVAEs(Story):
 
         start: list[Step] = [Compute(name="start", run=cluster_vade)]
         if chosen == "neighbours":
+            epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
             start = neighbour_pretraining(
                 encode,
                 autoencoder.decoder,
                 [autoencoder],
-                epochs=pretrain_epochs,
+                epochs=epochs_before,
                 view=partial(view, self.likelihood),
                 image_shape=image_shape,
             )

@@ -22,7 +22,6 @@ from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
 from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
-from probclust.warm_start import pretraining_length
 
 View = Callable[[Tensor], Tensor]
 
@@ -99,7 +98,7 @@ def embedding_pretraining(
             and further columns of the codes are free.
         decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
-        epochs: passes over the rows; None for those of `pretraining_length`.
+        epochs: passes over the rows; None for 15, but at least 4,000 batches.
         batch_size: rows per batch.
         learning_rate: of Adam at the start; it falls to zero by a cosine.
         reconstruction: weight of the share of variance not reconstructed, beside that of the embedding not matched.
@@ -120,7 +119,8 @@ def embedding_pretraining(
     return Train(
         name="pre-train",
         loss=loss,
-        **pretraining_length(epochs),
+        epochs=15 if epochs is None else epochs,
+        min_steps=4000 if epochs is None else 0,
         batch_size=batch_size,
         learning_rate=learning_rate,
         schedule="cosine",

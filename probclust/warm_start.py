@@ -34,7 +34,7 @@ def neighbour_pretraining(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     *,
-    epochs: int | None = None,
+    epochs: int = 15,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     n_neighbours: int = 10,
@@ -53,7 +53,7 @@ def neighbour_pretraining(
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
-        epochs: passes over the rows; None for those of `pretraining_length`.
+        epochs: passes over the rows.
         batch_size: rows per batch; the contrastive term gains more from many steps than from large batches.
         learning_rate: at the start; it falls to zero by a cosine.
         n_neighbours: nearest neighbours in x of which one is drawn for each row and step.
@@ -99,18 +99,13 @@ def neighbour_pretraining(
         Train(
             name="pre-train",
             loss=loss,
-            **pretraining_length(epochs),
+            epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
             schedule="cosine",
             modules=modules,
         ),
     ]
-
-
-def pretraining_length(epochs: int | None) -> dict[str, Any]:
-    """How long a `Train` step pre-trains: the epochs asked for, else 15, but at least 1,500 steps."""
-    return {"epochs": 15, "min_steps": 1500} if epochs is None else {"epochs": epochs}
 
 
 def reconstruction_pretraining(
