@@ -113,8 +113,8 @@ class Train:
 
     def n_epochs(self, n_batches: int) -> int:
         """How many passes over the rows are made, of so many batches each."""
-        epochs, steps = (100, 2000) if self.epochs is None else (self.epochs, self.min_steps)
-        return max(epochs, math.ceil(steps / n_batches))
+        epochs, steps = (100, 2000) if self.epochs is None else (self.epochs, 0)
+        return max(epochs, math.ceil(max(steps, self.min_steps) / n_batches))
 
     @property
     def is_start(self) -> bool:

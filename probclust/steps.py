@@ -61,6 +61,8 @@ def steps_of(
             f"{', '.join(changes)} would change the SVI steps, but this recipe has none (its steps: "
             f"{', '.join(names)}); pass recipe={{...}} with arguments of {type(story).__name__}.recipe instead"
         )
+    if epochs is not None:
+        changes["min_steps"] = 0
     return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
 
 

@@ -296,6 +296,20 @@ def test_a_step_is_as_long_as_its_epochs_and_its_least_number_of_steps_ask(least
     assert len(record.history) == epochs
 
 
+def test_epochs_that_fit_is_asked_for_are_those_that_it_runs() -> None:
+    step = pc.SVI(min_steps=70, batch_size=5)
+    record = pc.fit(
+        pc.models.GaussianMixture(2, 2), np.random.default_rng(0).normal(size=(10, 2)), recipe=[step], epochs=3
+    )
+    assert len(record.history) == 3
+
+
+@pytest.mark.parametrize(("least", "epochs"), [(0, 1000), (4000, 2000)])
+def test_a_step_without_epochs_takes_100_and_2000_steps_or_its_own_least(least: int, epochs: int) -> None:
+    step = pc.SVI(min_steps=least)
+    assert [step.n_epochs(n) for n in (2, 1000)] == [epochs, 100]
+
+
 def test_resuming_a_finished_fit_gives_its_result_at_once(tmp_path: Path) -> None:
     path, x = tmp_path / "c.safetensors", three_blobs()
     story, again = PlainMixture(4, 3), PlainMixture(4, 3)
