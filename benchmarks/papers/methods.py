@@ -159,6 +159,9 @@ STORIES: dict[str, OfStory] = {
 }
 """Stories that pre-train, with their default recipes; these know the shape of images, and that documents are words."""
 
+SHARED_CODE = "VaDE", "DMAE", "DEC", "IDEC", "DGG", "LTVAE", "GMVAE", "DCN"
+"""Stories with one code for all clusters, which follows the start's embedding before the story is trained."""
+
 METHODS: dict[str, Callable[..., Result]] = {
     "k-means": OfRows(_kmeans),
     "spectral": OfRows(_spectral),
@@ -172,6 +175,7 @@ METHODS: dict[str, Callable[..., Result]] = {
         f"{name}, embedding start": replace(STORIES[name], knows_kind=False, recipe={"pretraining": "embedding"})
         for name in ("VaDE", "MixtureOfVAEs")
     },
+    **{f"{name}, brief start": replace(STORIES[name], recipe={"pretrain_epochs": 15}) for name in SHARED_CODE},
     "VaDE, paper's start": OfStory("vade", recipe={"pretraining": "autoencoder"}),
     "MixtureOfVAEs, paper's start": OfStory("mixture-of-vaes", recipe={"pretraining": "vade"}),
     "DMAE, paper's start": OfStory("dmae", recipe={"pretraining": "autoencoder"}),
