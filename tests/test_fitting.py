@@ -310,6 +310,12 @@ def test_a_step_without_epochs_takes_100_and_2000_steps_or_its_own_least(least: 
     assert [step.n_epochs(n) for n in (2, 1000)] == [epochs, 100]
 
 
+@pytest.mark.parametrize("least", [-3, 2.5, "many"])
+def test_a_least_number_of_steps_is_a_count(least: Any) -> None:
+    with pytest.raises(ValueError, match="min_steps must be an integer of at least 0, got"):
+        pc.SVI(min_steps=least)
+
+
 def test_resuming_a_finished_fit_gives_its_result_at_once(tmp_path: Path) -> None:
     path, x = tmp_path / "c.safetensors", three_blobs()
     story, again = PlainMixture(4, 3), PlainMixture(4, 3)
