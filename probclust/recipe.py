@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 from pyro.infer import ELBO
@@ -106,9 +107,11 @@ class Train:
     min_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and self.epochs < 1:
-            raise ValueError(f"step '{self.name}': epochs must be at least 1 or None, got {self.epochs!r}")
-        if not (isinstance(self.min_steps, int) and self.min_steps >= 0):
+        if self.epochs is not None and not (isinstance(self.epochs, Integral) and self.epochs >= 1):
+            raise ValueError(
+                f"step '{self.name}': epochs must be an integer of at least 1 or None, got {self.epochs!r}"
+            )
+        if not (isinstance(self.min_steps, Integral) and self.min_steps >= 0):
             raise ValueError(f"step '{self.name}': min_steps must be an integer of at least 0, got {self.min_steps!r}")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"step '{self.name}': learning_rate must be positive, got {self.learning_rate!r}")

@@ -316,6 +316,13 @@ def test_a_least_number_of_steps_is_a_count(least: Any) -> None:
         pc.SVI(min_steps=least)
 
 
+@pytest.mark.parametrize("epochs", [0, -1, 2.5, "many"])
+def test_epochs_are_a_count(epochs: Any) -> None:
+    with pytest.raises(ValueError, match="epochs must be an integer of at least 1 or None, got"):
+        pc.SVI(epochs=epochs)
+    assert pc.SVI(epochs=np.int64(3)).n_epochs(10) == 3
+
+
 def test_resuming_a_finished_fit_gives_its_result_at_once(tmp_path: Path) -> None:
     path, x = tmp_path / "c.safetensors", three_blobs()
     story, again = PlainMixture(4, 3), PlainMixture(4, 3)
@@ -464,7 +471,7 @@ def test_bad_settings_are_refused_before_any_work(arguments: dict, message: str,
 
 
 def test_a_step_of_no_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match="epochs must be at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="epochs must be an integer of at least 1 or None, got 0"):
         pc.models.VaDE(4, 3, **SMALL).recipe(pretrain_epochs=0)
 
 

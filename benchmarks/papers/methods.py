@@ -180,9 +180,7 @@ METHODS: dict[str, Callable[..., Result]] = {
     "MixtureOfVAEs, paper's start": OfStory("mixture-of-vaes", recipe={"pretraining": "vade"}),
     "DMAE, paper's start": OfStory("dmae", recipe={"pretraining": "autoencoder"}),
     "DAMIC, paper's start": OfStory("damic", recipe={"pretraining": "autoencoder"}),
-    "DEC, paper's start": OfStory("dec", recipe={"pretraining": "autoencoder", "pretrain_epochs": 50, "fit_epochs": 0}),
-    "IDEC, paper's start": OfStory(
-        "idec", recipe={"pretraining": "autoencoder", "pretrain_epochs": 50, "fit_epochs": 0}
-    ),
+    "DEC, paper's start": OfStory("dec", recipe={"pretraining": "autoencoder", "fit_epochs": 0}),
+    "IDEC, paper's start": OfStory("idec", recipe={"pretraining": "autoencoder", "fit_epochs": 0}),
 }
 """A run is one of these on one data set with one seed."""
