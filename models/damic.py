@@ -159,7 +159,8 @@ class DAMIC(Story):
                 start, k-means on the codes of an autoencoder that reconstructs; or "none" for k-means on x itself. None
                 for "embedding" where `image_shape` is given, "words" of `documents`, "sequence" where `lengths` are,
                 else "neighbours".
-            pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15.
+            pretrain_epochs: of the single autoencoder; None for 50 of one that only reconstructs, else 15 but at least
+                1,500 batches.
             fit_epochs: of the supervised start.
             epochs: of the joint training.
             start_hidden: sizes of the single autoencoder's hidden layers.

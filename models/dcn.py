@@ -142,8 +142,8 @@ class DCN(Story):
                 by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's,
                 with k-means on the codes; or "none" for k-means on x. None for "embedding" where `image_shape` is
                 given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
-            pretrain_epochs: of any; None for 50 of a plain autoencoder, 15 with neighbours, else 15 but at least
-                4,000 batches.
+            pretrain_epochs: of any; None for 50 of a plain autoencoder, else 15 but at least 4,000 batches, or
+                1,500 with neighbours.
             fit_epochs: epochs with the starting clusters and their centroids held; None for 5 with neighbours,
                 an embedding, words or a sequence, whose clusters are not those of k-means on the codes, else none.
             epochs: of the training in turn.

@@ -122,8 +122,8 @@ class DEC(Story):
                 "words" for those of bags of words by their words' vectors, or "sequence" for those of rows in order
                 that last, which the codes follow too; or "autoencoder". None for "embedding" where `image_shape` is
                 given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
-            pretrain_epochs: epochs of any; None for 50 of an autoencoder, 15 with neighbours, else 15 but at least
-                4,000 batches.
+            pretrain_epochs: epochs of any; None for 50 of an autoencoder, else 15 but at least 4,000 batches, or
+                1,500 with neighbours.
             fit_epochs: epochs in which each row is trained towards its starting cluster; 0 for none.
             epochs: at most, of the clustering.
             interval: T, batches of 256 from one target to the next; None for half an epoch's, but at least 30.

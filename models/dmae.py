@@ -191,8 +191,8 @@ class DMAE(Story):
                 it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
                 None for "none" where there are no networks; without `augment` for "embedding" where `image_shape` is
                 given, "words" of `documents`, "sequence" where `lengths` are; else for "neighbours".
-            pretrain_epochs: of either; None for 15 with neighbours, 50 of an autoencoder (the paper has 500 of SGD),
-                100 of each network with Fourier features, else 15 but at least 4,000 batches.
+            pretrain_epochs: of either; None for 50 of an autoencoder (the paper has 500 of SGD), 100 of each network
+                with Fourier features, else 15 but at least 4,000 batches, or 1,500 with neighbours.
             epochs: of the training; the paper has 300, and 30 on digits.
             learning_rate: of Adam in the training.
             augment: changes the rows at every step of pre-training; for images, the paper's is

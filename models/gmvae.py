@@ -136,8 +136,8 @@ class GMVAE(Story):
                 by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for one that
                 only reconstructs, with k-means on its codes; or "none" for the paper's: SVI alone. None for "embedding"
                 where `image_shape` is given, "words" of `documents`, "sequence" where `lengths` are, else "neighbours".
-            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, 15 with neighbours, else 15 but at least
-                4,000 batches.
+            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15 but at least 4,000 batches, or
+                1,500 with neighbours.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI; None for 5 after a warm start, else 100.
             minimum_information: nats per row below which the divergence of p(cluster | z, w) from the weights costs

@@ -185,12 +185,11 @@ class MixtureOfVAEs(Story):
 
         start: list[Step] = [Compute(name="start", run=cluster_vade)]
         if chosen == "neighbours":
-            epochs_before = 15 if pretrain_epochs is None else pretrain_epochs
             start = neighbour_pretraining(
                 encode,
                 autoencoder.decoder,
                 [autoencoder],
-                epochs=epochs_before,
+                epochs=pretrain_epochs,
                 view=partial(view, self.likelihood),
                 image_shape=image_shape,
             )

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import pyro
 import torch
@@ -149,8 +149,8 @@ class VaDE(Story):
                 stacked, layer by layer) and a Gaussian mixture on its codes. None for the start of the rows' kind:
                 "embedding" where `image_shape` is given, "words" of `documents` and "sequence" where `lengths` are,
                 unless clusters may be empty; else "neighbours".
-            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, 15 with neighbours, else 15 but at least
-                4,000 batches.
+            pretrain_epochs: epochs of any; None for 50 of a plain autoencoder, else 15 but at least 4,000 batches, or
+                1,500 with neighbours.
             fit_epochs: epochs with the starting clusters held.
             epochs: epochs of SVI.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
@@ -165,18 +165,17 @@ class VaDE(Story):
         encode, modules = self.encode, [self.encoder.trunk, self.encoder.loc, self.decoder]
         seen = partial(view, self.likelihood)
         networks = encode, lambda z: seen(self.decode(z)), modules
-        asked: Any = {} if pretrain_epochs is None else {"epochs": pretrain_epochs}
         start: list[Step]
         if chosen == "neighbours":
-            start = neighbour_pretraining(*networks, **asked, view=seen, image_shape=image_shape)
+            start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
             start.append(self.weights.starting_clusters(directions(encode)))
         elif chosen in FROM_ROWS:
             start = [
                 start_from_rows(chosen, view=seen, image_shape=image_shape, lengths=lengths),
-                embedding_pretraining(*networks, **asked, view=seen),
+                embedding_pretraining(*networks, epochs=pretrain_epochs, view=seen),
             ]
         else:
-            start = reconstruction_pretraining(*networks, **asked, view=seen)
+            start = reconstruction_pretraining(*networks, epochs=pretrain_epochs, view=seen)
             start.append(gmm_start(encode))
         return [
             Compute(name="weights", run=lambda run: run.story.redraw()),

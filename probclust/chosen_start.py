@@ -97,7 +97,8 @@ def pretrained_start(
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
-        epochs: of pre-training; None for 50 of an autoencoder and 15 with neighbours, or of `embedding_pretraining`.
+        epochs: of pre-training; None for 50 of an autoencoder, else those of `neighbour_pretraining` or
+            `embedding_pretraining`.
         augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
         image_shape: height and width where rows are images, for the starts that ask which rows are neighbours.
         lengths: rows of each recording, for "sequence".
@@ -107,7 +108,7 @@ def pretrained_start(
         positive("pretrain_epochs", epochs)
     if pretraining == "neighbours":
         pretrain = neighbour_pretraining(
-            encode, decode, modules, epochs=epochs or 15, augment=augment, image_shape=image_shape
+            encode, decode, modules, epochs=epochs, augment=augment, image_shape=image_shape
         )
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining in FROM_ROWS:
@@ -116,9 +117,7 @@ def pretrained_start(
         start = start_from_rows(pretraining, image_shape=image_shape, lengths=lengths)
         return [start, embedding_pretraining(encode, decode, modules, epochs=epochs)]
     if pretraining == "autoencoder":
-        pretrain = reconstruction_pretraining(
-            encode, decode, modules, epochs=epochs or 50, augment=augment, **autoencoder
-        )
+        pretrain = reconstruction_pretraining(encode, decode, modules, epochs=epochs, augment=augment, **autoencoder)
         return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
         return [kmeans_start()]

@@ -34,7 +34,7 @@ def neighbour_pretraining(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     *,
-    epochs: int = 15,
+    epochs: int | None = None,
     batch_size: int = 64,
     learning_rate: float = 1e-3,
     n_neighbours: int = 10,
@@ -53,7 +53,7 @@ def neighbour_pretraining(
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
-        epochs: passes over the rows.
+        epochs: passes over the rows; None for 15, but at least 1,500 batches, before which codes differ by seed.
         batch_size: rows per batch; the contrastive term gains more from many steps than from large batches.
         learning_rate: at the start; it falls to zero by a cosine.
         n_neighbours: nearest neighbours in x of which one is drawn for each row and step.
@@ -99,7 +99,8 @@ def neighbour_pretraining(
         Train(
             name="pre-train",
             loss=loss,
-            epochs=epochs,
+            epochs=15 if epochs is None else epochs,
+            min_steps=1500 if epochs is None else 0,
             batch_size=batch_size,
             learning_rate=learning_rate,
             schedule="cosine",
@@ -113,7 +114,7 @@ def reconstruction_pretraining(
     decode: Callable[[Tensor], Tensor],
     modules: Sequence[nn.Module],
     *,
-    epochs: int = 50,
+    epochs: int | None = None,
     batch_size: int | None = 64,
     learning_rate: float = 1e-3,
     augment: Augment | None = None,
@@ -127,7 +128,7 @@ def reconstruction_pretraining(
         encode: (rows, n_features) to (rows, latent_dim) codes.
         decode: codes to (rows, n_features).
         modules: whose parameters are trained.
-        epochs: passes over the rows.
+        epochs: passes over the rows; None for 50.
         batch_size: rows per batch; None for `fit`'s.
         learning_rate: of Adam.
         augment: changes the rows at every step; the changed rows are what is reconstructed.
@@ -145,7 +146,7 @@ def reconstruction_pretraining(
     step = Train(
         name="pre-train",
         loss=loss,
-        epochs=epochs,
+        epochs=50 if epochs is None else epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
         modules=modules,

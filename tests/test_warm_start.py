@@ -204,13 +204,28 @@ def test_without_a_known_row_in_every_cluster_labels_only_name_them():
     assert run.memory[START].tolist() == [1] * 20 + [0] * 20
 
 
-@pytest.mark.parametrize("settings", [{}, {"image_shape": (2, 2)}, {"lengths": [9]}, {"documents": True}])
-@pytest.mark.parametrize("story", ["VaDE", "DGG", "LTVAE", "GMVAE", "DMAE", "DEC", "IDEC", "DCN"])
-def test_codes_follow_an_embedding_for_15_epochs_but_4000_steps_where_rows_are_few(story, settings):
-    def epochs(n_batches, **asked):
-        steps = getattr(pc.models, story)(4, 3).recipe(**settings, **asked)
-        (step,) = (step for step in steps if step.name == "pre-train")
-        return step.n_epochs(n_batches)
+SHARED_CODE = ["VaDE", "DGG", "LTVAE", "GMVAE", "DMAE", "DEC", "IDEC", "DCN"]
 
-    assert [epochs(n) for n in (1, 29, 266, 267, 1000)] == ([4000, 138, 16, 15, 15] if settings else [15] * 5)
-    assert [epochs(n, pretrain_epochs=2) for n in (1, 100)] == [2, 2]
+
+def pretraining_epochs(story, n_batches, **asked):
+    steps = getattr(pc.models, story)(4, 3).recipe(**asked)
+    (step,) = (step for step in steps if step.name == "pre-train")
+    return [step.n_epochs(n) for n in n_batches]
+
+
+@pytest.mark.parametrize("settings", [{"image_shape": (2, 2)}, {"lengths": [9]}, {"documents": True}])
+@pytest.mark.parametrize("story", SHARED_CODE)
+def test_codes_follow_an_embedding_for_15_epochs_but_4000_steps_where_rows_are_few(story, settings):
+    assert pretraining_epochs(story, (1, 29, 266, 267, 1000), **settings) == [4000, 138, 16, 15, 15]
+    assert pretraining_epochs(story, (1, 100), pretrain_epochs=2, **settings) == [2, 2]
+
+
+@pytest.mark.parametrize("story", [*SHARED_CODE, "MixtureOfVAEs", "DAMIC"])
+def test_codes_agree_with_neighbours_for_15_epochs_but_1500_steps_where_rows_are_few(story):
+    assert pretraining_epochs(story, (1, 29, 99, 100, 1000)) == [1500, 52, 16, 15, 15]
+    assert pretraining_epochs(story, (1, 100), pretrain_epochs=2) == [2, 2]
+
+
+@pytest.mark.parametrize("story", [*SHARED_CODE, "DAMIC"])
+def test_an_autoencoder_that_reconstructs_is_trained_for_50_epochs(story):
+    assert pretraining_epochs(story, (1, 100), pretraining="autoencoder") == [50, 50]
