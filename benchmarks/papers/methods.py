@@ -172,6 +172,10 @@ METHODS: dict[str, Callable[..., Result]] = {
     **STORIES,
     **{f"{name}, neighbours start": replace(story, knows_kind=False) for name, story in STORIES.items()},
     **{
+        f"{name}, brief neighbours start": replace(story, knows_kind=False, recipe={"pretrain_epochs": 15})
+        for name, story in STORIES.items()
+    },
+    **{
         f"{name}, embedding start": replace(STORIES[name], knows_kind=False, recipe={"pretraining": "embedding"})
         for name in ("VaDE", "MixtureOfVAEs")
     },

@@ -26,7 +26,7 @@ HEADER = (
     "held-out bound",
     "published ACC",
 )
-STARTS = ("paper's", "neighbours", "embedding", "brief")
+STARTS = ("paper's", "brief neighbours", "neighbours", "embedding", "brief")
 """Starts that stories have records of beside their own, as the names of methods have them."""
 
 
