@@ -16,6 +16,7 @@ from sklearn.mixture import GaussianMixture
 
 import probclust as pc
 from probclust.cli import main
+from tests.archives import arrays
 
 STORY_FILE = """
 import pyro, torch
@@ -118,7 +119,7 @@ def test_a_fit_is_the_one_that_python_gives(run, blobs, tmp_path):
     assert code == 0, error
     assert "nats per row" in out
     saved = pc.load(tmp_path / "run" / "story.safetensors")
-    x = np.load(blobs)["x"]
+    x = arrays(blobs)["x"]
     torch.manual_seed(5)
     story = pc.models.VaDE(4, 3, hidden=[8], latent_dim=2)
     pc.fit(story, x, seed=5, n_init=2, batch_size=64, recipe={"epochs": 1})
@@ -127,7 +128,7 @@ def test_a_fit_is_the_one_that_python_gives(run, blobs, tmp_path):
 
 
 def test_labels_do_not_enter_a_fit(run, blobs, tmp_path):
-    x = np.load(blobs)["x"]
+    x = arrays(blobs)["x"]
     np.savez(tmp_path / "other.npz", x=x, y=np.arange(120) % 3)
     for data, folder in ((blobs, "a"), (tmp_path / "other.npz", "b")):
         run("fit", "gmm", "--data", data, "--out", tmp_path / folder, "--clusters", 3)
@@ -140,7 +141,7 @@ def test_evaluate_agrees_with_scikit_learn(run, fitted, blobs, tmp_path):
     found = json.loads((tmp_path / "scores.json").read_text())
     assert code == 0
     assert "ACC" in out
-    x, y = np.load(blobs)["x"], np.load(blobs)["y"]
+    x, y = arrays(blobs)["x"], arrays(blobs)["y"]
     theirs = GaussianMixture(3, random_state=0).fit(x)
     rows = theirs.score_samples(x)
     assert found["log_likelihood"] == pytest.approx(rows.mean(), abs=0.02)
@@ -151,7 +152,7 @@ def test_evaluate_agrees_with_scikit_learn(run, fitted, blobs, tmp_path):
 
 
 def test_evaluate_needs_no_labels(run, fitted, blobs, tmp_path):
-    np.save(tmp_path / "x.npy", np.load(blobs)["x"])
+    np.save(tmp_path / "x.npy", arrays(blobs)["x"])
     code, out, _ = run("evaluate", fitted, "--data", tmp_path / "x.npy", "--json", tmp_path / "scores.json")
     assert code == 0
     assert "ACC" not in out
@@ -159,7 +160,7 @@ def test_evaluate_needs_no_labels(run, fitted, blobs, tmp_path):
 
 
 def test_labels_come_from_a_column_that_is_named(run, fitted, blobs, tmp_path):
-    x, y = np.load(blobs)["x"], np.load(blobs)["y"]
+    x, y = arrays(blobs)["x"], arrays(blobs)["y"]
     lines = ["a,b,c,d,kind", *(",".join([*map(str, row), f"kind {k}"]) for row, k in zip(x, y, strict=True))]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     code, _, error = run(
@@ -171,7 +172,7 @@ def test_labels_come_from_a_column_that_is_named(run, fitted, blobs, tmp_path):
 
 def test_samples_of_a_cluster_go_back_to_it(run, fitted, tmp_path):
     code, out, _ = run("sample", fitted, "--cluster", 1, "-n", 50, "--out", tmp_path / "draws.npz", "--seed", 3)
-    draws = np.load(tmp_path / "draws.npz")
+    draws = arrays(tmp_path / "draws.npz")
     assert code == 0
     assert "50 rows of cluster 1" in out
     assert draws["x"].shape == (50, 4)
@@ -184,10 +185,10 @@ def test_cold_samples_are_close_to_the_modes(run, fitted, tmp_path):
     code, _, _ = run("sample", fitted, "--modes", "--out", tmp_path / "modes.npz")
     assert code == 0
     story = pc.load(fitted / "story.safetensors")
-    modes = np.load(tmp_path / "modes.npz")["x"]
+    modes = arrays(tmp_path / "modes.npz")["x"]
     np.testing.assert_array_equal(modes, pc.modes(story))
     run("sample", fitted, "-n", 30, "--cluster", 2, "--temperature", 1e-8, "--out", tmp_path / "cold.npz")
-    np.testing.assert_allclose(np.load(tmp_path / "cold.npz")["x"], np.tile(modes[2], (30, 1)), atol=0.01)
+    np.testing.assert_allclose(arrays(tmp_path / "cold.npz")["x"], np.tile(modes[2], (30, 1)), atol=0.01)
 
 
 def test_paths_and_tables(run, fitted, tmp_path):
@@ -210,7 +211,7 @@ def test_conditional_stories_are_sampled_where_they_can_be(run, blobs, tmp_path)
         assert code == 0, error
     code, _, error = run("sample", tmp_path / "damic", "--cluster", 1, "-n", 5, "--out", tmp_path / "draws.npz")
     assert code == 0, error
-    assert np.load(tmp_path / "draws.npz")["x"].shape == (5, 4)
+    assert arrays(tmp_path / "draws.npz")["x"].shape == (5, 4)
     code, _, error = run("sample", tmp_path / "dec", "-n", 5, "--out", tmp_path / "none.npz")
     assert code == 2
     assert "DEC conditions on x" in error

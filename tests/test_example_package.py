@@ -15,6 +15,7 @@ import pytest
 import probclust as pc
 from probclust.cli import main
 from probclust.registry import story_class, story_names
+from tests.archives import arrays
 
 PACKAGE = Path(__file__).parent / "example_package"
 
@@ -76,7 +77,7 @@ def test_it_goes_through_every_command_by_its_name(installed, times, tmp_path, c
     assert max(row["difference"] for row in rows) == 0, "both are densities of the same rows, and ranked"
     assert all(np.isfinite(row["difference"]) for row in rows)
     run(capsys, "sample", theirs, "-n", 20, "--cluster", 1, "--out", tmp_path / "draws.npz")
-    draws = np.load(tmp_path / "draws.npz")
+    draws = arrays(tmp_path / "draws.npz")
     assert (draws["cluster"] == 1).all()
     assert draws["times"].shape == (20, 3)
     assert (draws["times"] > 0).all()
@@ -84,7 +85,7 @@ def test_it_goes_through_every_command_by_its_name(installed, times, tmp_path, c
 
 
 def test_it_is_a_story_like_ours_in_python(installed, times, tmp_path):
-    x = np.load(times)["x"]
+    x = arrays(times)["x"]
     story = story_class("waiting-times")(3, 2)
     assert type(story).__module__ == "waiting_times"
     pc.fit(story, x, epochs=2, progress=False)

@@ -11,6 +11,7 @@ import probclust as pc
 from probclust.cli import main
 from probclust.demo import Entry, run_demo, write_data
 from probclust.report import page
+from tests.archives import arrays
 
 pytest.importorskip("matplotlib")
 
@@ -112,7 +113,7 @@ def test_what_users_name_is_escaped():
 def test_the_demo_splits_at_random_and_keeps_its_noise_within_a_grey_level(tmp_path):
     from sklearn.datasets import load_digits
 
-    train, held_out = (np.load(path) for path in write_data(tmp_path))
+    train, held_out = (arrays(path) for path in write_data(tmp_path))
     assert len(train["x"]) == 1438
     x, y = (np.concatenate([train[name], held_out[name]]) for name in "xy")
     pixels = np.floor(17 * x.astype(np.float64) + 1e-6)
@@ -131,14 +132,14 @@ def test_the_demo_leaves_stories_numbers_and_a_page(tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text())
     table = {row["story"]: row for row in results["comparison"]}
     assert set(table) == {"gmm", "vade", "k-means"}
-    held_out = np.load(tmp_path / "data" / "held_out.npz")
+    held_out = arrays(tmp_path / "data" / "held_out.npz")
     for name in ("gmm", "vade"):
         story = pc.load(tmp_path / name / "story.safetensors")
         predicted = pc.predict(story, held_out["x"])
         assert results["stories"][name]["clusters"] == predicted.tolist()
         assert table[name]["accuracy"] == pytest.approx(pc.metrics.accuracy(held_out["y"], predicted), abs=1e-9)
         assert np.sum(results["stories"][name]["confusion"]["counts"]) == len(predicted)
-        draws = np.load(tmp_path / name / "samples.npz")
+        draws = arrays(tmp_path / name / "samples.npz")
         assert draws["x"].shape == (100, 64)
         assert np.bincount(draws["cluster"]).tolist() == [10] * 10
         fit = results["stories"][name]["fit"]
