@@ -215,7 +215,7 @@ class DMAE(Story):
                 raise ValueError("pretraining='fourier' takes no augment: the features are those of fixed rows")
             start = fourier_start(
                 self.encode, self.decoder, self.encoder, self.decoder, self.latent_dim,
-                gamma=gamma, epochs=pretrain_epochs or 100,
+                gamma=gamma, epochs=pretrain_epochs,
             )  # fmt: skip
         else:
             networks = self.encode, self.decoder, [self.encoder, self.decoder]

@@ -24,7 +24,7 @@ def fourier_start(
     latent_dim: int,
     *,
     gamma: float = 10.0,
-    epochs: int = 100,
+    epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float = 1e-3,
 ) -> list[Step]:
@@ -41,7 +41,7 @@ def fourier_start(
         decoder: whose parameters `decode` uses.
         latent_dim: columns of the codes, the number of features.
         gamma: of the kernel.
-        epochs: of each of the two networks.
+        epochs: of each of the two networks; None for 100.
         batch_size: rows per batch; None for `fit`'s.
         learning_rate: of Adam.
 
@@ -66,7 +66,7 @@ def fourier_start(
             name=name,
             loss=loss,
             modules=[module],
-            epochs=epochs,
+            epochs=100 if epochs is None else epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
             separable=True,

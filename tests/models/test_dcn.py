@@ -168,14 +168,14 @@ def test_a_fit_finds_separated_clusters(pretraining):
     torch.testing.assert_close(means, rebuilt.mean(0), rtol=0, atol=0.2)
 
 
-def test_on_digits_the_fit_keeps_its_start():
+def test_on_digits_the_fit_keeps_or_betters_its_start():
     data = pc.data.load("digits")
     x, y = data.x[:600], data.y[:600]
     story = DCN(64, 10, hidden=(128,))
-    record = pc.fit(story, x, seed=0)
+    record = pc.fit(story, x, seed=0, recipe={"pretrain_epochs": 15})  # which leave room to better it
     start = pc.metrics.accuracy(y, record.memory[KMEANS])
-    assert start > 0.85
-    assert pc.metrics.accuracy(y, pc.predict(story, x)) > start - 0.01
+    assert start > 0.7
+    assert pc.metrics.accuracy(y, pc.predict(story, x)) >= start
 
 
 def test_known_clusters_are_learned():

@@ -233,6 +233,9 @@ def test_augmentation_is_for_pretraining():
     assert sum(seen) == 2 * 120
     with pytest.raises(ValueError, match="'fourier' takes no augment"):
         story.recipe(pretraining="fourier", augment=augment)
+    for pretraining in ("fourier", "neighbours"):
+        with pytest.raises(ValueError, match="epochs must be an integer of at least 1"):
+            story.recipe(pretraining=pretraining, pretrain_epochs=0)
 
 
 def test_known_clusters_are_learned():
