@@ -133,7 +133,7 @@ def sequence_variants(
         points = standardised(x, lengths if by_recording else [len(x)])
         points = PCA(min(n_components, *points.shape), random_state=0).fit_transform(points)
         told = lengths if in_order else [1] * len(x)
-        found, _ = likeliest_hidden_markov(points, told, n_clusters, n_init=10, seed=seed)
+        found, _ = likeliest_hidden_markov(points, told, n_clusters, n_init=50, seed=seed)
         yield name, found.responsibilities.argmax(1)
 
 

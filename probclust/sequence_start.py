@@ -8,6 +8,7 @@ stay in one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
@@ -30,12 +31,18 @@ LEAST_SCALE = 0.1
 ROWS_PER_COMPONENT = 10
 """Rows that the model has at least for each component: with few, any clusters stand apart in some direction."""
 
+SHORT = 5
+"""Iterations of EM after which starts are compared."""
+
+GOING_ON = 0.2
+"""Share of the starts that go on from there, at least one."""
+
 
 def sequence_start(
     lengths: Sequence[int],
     *,
     n_components: int = 100,
-    n_init: int = 10,
+    n_init: int = 50,
     view: Callable[[Tensor], Tensor] | None = None,
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, and coordinates into `run.memory[EMBEDDING]`.
@@ -46,7 +53,7 @@ def sequence_start(
     Args:
         lengths: rows of each recording; recordings follow each other, and rows are in order of time within them.
         n_components: principal components that the model is of, at most: fewer of fewer than ten times as many rows.
-        n_init: starts of k-means to try; that counts whose model has the largest likelihood.
+        n_init: starts of k-means to try, see `likeliest_hidden_markov`.
         view: (rows, n_features) to the columns that are clustered; None for x.
     """
 
@@ -73,12 +80,24 @@ def sequence_start(
 def likeliest_hidden_markov(
     points: NDArray[Any], lengths: Sequence[int], n_clusters: int, *, n_init: int, seed: int
 ) -> tuple[HiddenMarkov, NDArray[np.int64]]:
-    """The model of the largest likelihood from several starts of k-means, and the (rows,) clusters of that start."""
-    tried = []
+    """The model of the largest likelihood from `n_init` starts of k-means, and the (rows,) clusters of that start.
+
+    After five iterations of EM the likeliest fifth of the starts goes on to the end.
+
+    Source: C. Biernacki, G. Celeux, G. Govaert, "Choosing starting values for the EM algorithm for getting the highest
+    likelihood in multivariate Gaussian mixture models", Computational Statistics & Data Analysis, 2003: short runs.
+    """
+    short = []
     for own in np.random.SeedSequence(seed).generate_state(positive("n_init", n_init)).tolist():
         kmeans = KMeans(n_clusters, n_init=1, random_state=own).fit_predict(points)
-        tried.append((fitted_hidden_markov(points, lengths, kmeans, n_clusters), kmeans))
-    return max(tried, key=lambda one: one[0].log_likelihood)
+        begun = fitted_hidden_markov(points, lengths, kmeans, n_clusters, iterations=SHORT)
+        short.append((begun.log_likelihood, begun.responsibilities.argmax(1), kmeans))
+    short.sort(key=lambda one: -one[0])
+    ended = [
+        (fitted_hidden_markov(points, lengths, labels, n_clusters), kmeans)
+        for _, labels, kmeans in short[: math.ceil(n_init * GOING_ON)]
+    ]
+    return max(ended, key=lambda one: one[0].log_likelihood)
 
 
 def standardised(x: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.float64]:

@@ -73,6 +73,7 @@ def test_of_several_starts_the_likeliest_counts(monkeypatch):
     run = run_of(x)
     sequence_start(LENGTHS, n_init=3).run(run)
     assert pc.metrics.accuracy(y, run.memory[START]) > 0.95
+    assert run.memory[KMEANS].tolist() == y.tolist()
 
 
 def test_each_recording_is_standardised_and_what_hardly_varies_in_it_is_not_stretched():
