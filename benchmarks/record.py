@@ -14,13 +14,16 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """Where it runs, and beside what."""
+    """Where it runs, and beside what; with an accelerator only where torch sees one."""
+    import torch
+
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         name = models[0] if models else name
-    return {"processor": name, "cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()[0]}
+    found = {"processor": name, "cores": os.cpu_count(), "threads": threads, "load": os.getloadavg()[0]}
+    return found | ({"accelerator": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
 def commit() -> str:

@@ -1,11 +1,13 @@
 """Time of one training step by each engine against a hand-written torch loop of the same network, in one process.
 
     python -m benchmarks.step_time [--threads 1] [--rounds 7] [--steps 12] [--engines eager staged compiled]
+    python -m benchmarks.step_time --device cuda --rounds 7 --steps 100 --out benchmarks/results/step_time_gpu.json
 
 For VaDE and the mixture of VAEs, batch 256, random data: with the papers' layers at MNIST size (784 features) and at
 digits size (64 features), and with two layers of 64 units on 64 features. Rounds of the loops alternate, each round
 runs the same number of steps, and the median over the rounds of the ratio to the hand-written loop is what counts; the
-seconds depend on the machine. With one thread they are CPU time, which other processes hardly change.
+seconds depend on the machine. With one thread on a CPU they are CPU time, which other processes hardly change; the
+limits are for there.
 
 "start" is what an engine spends once on the first batch of a shape, beyond an eager step: tracing, simplifying, the
 step by the story that it is compared with, compiling. "pays_after" is the number of steps whose savings over eager
@@ -115,10 +117,11 @@ class HandWrittenMixtureOfVAEs(nn.Module):
 
 
 def hand_written(module: nn.Module, x: Tensor) -> Callable[[], None]:
+    module.to(x.device)
     adam = torch.optim.Adam(module.parameters(), lr=1e-4, fused=True)
 
     def epoch() -> None:
-        for index in torch.randperm(len(x)).split(BATCH):
+        for index in torch.randperm(len(x), device=x.device).split(BATCH):
             adam.zero_grad(set_to_none=True)
             module(x[index]).backward()
             adam.step()
@@ -128,7 +131,7 @@ def hand_written(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 def ours(story: pc.Story, x: Tensor, engine: str) -> Callable[[], None]:
     step = pc.SVI(epochs=10**6, learning_rate=1e-4)
-    trainer = Trainer(story, [step], devices=Devices(fabric_for("cpu")), batch_size=BATCH, engine=engine)
+    trainer = Trainer(story, [step], devices=Devices(fabric_for(x.device.type)), batch_size=BATCH, engine=engine)
     trainer.start(step, Run(story, x, None, 0))
     return lambda: trainer.epoch(0, 0) and None
 
@@ -144,11 +147,13 @@ CASES = (
 """Story, features, hidden layers, and the ratio that each engine is to stay below."""
 
 
-def measure(rounds: int, steps: int, engines: Sequence[str], clock: Callable[[], float]) -> Iterator[dict[str, Any]]:
+def measure(
+    rounds: int, steps: int, engines: Sequence[str], clock: Callable[[], float], device: str = "cpu"
+) -> Iterator[dict[str, Any]]:
     by_hand = {"VaDE": HandWrittenVaDE, "MixtureOfVAEs": HandWrittenMixtureOfVAEs}
     for name, n_features, hidden, limits in CASES:
         torch.manual_seed(0)
-        x = torch.rand(BATCH * steps, n_features)
+        x = torch.rand(BATCH * steps, n_features, device=device)
         loops = {"hand-written": hand_written(by_hand[name](n_features, hidden), x)}
         for engine in engines:
             loops[engine] = ours(getattr(pc.models, name)(n_features, 10, hidden=hidden), x, engine)
@@ -172,10 +177,16 @@ def measure(rounds: int, steps: int, engines: Sequence[str], clock: Callable[[],
                 "milliseconds_per_step": {loop: ms[loop] for loop in ("hand-written", engine)},
                 "ratio": statistics.median(ratios),
                 "ratio_per_round": ratios,
-                "limit": limits.get(engine),
+                "limit": limits.get(engine) if device == "cpu" else None,
                 "start_seconds": start,
                 "pays_after": math.ceil(2 * start / saved) if start and saved and saved > 0 else None,
             }
+
+
+def synchronised() -> float:
+    """Seconds, once the GPU has done what it was told."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def main() -> None:
@@ -184,19 +195,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--engines", nargs="+", default=["eager", "staged"], help="compiled takes a minute longer")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS / "step_time.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    clock = synchronised if arguments.device == "cuda" else time.perf_counter
+    if arguments.threads == 1 and arguments.device == "cpu":
+        clock = time.process_time
     results = []
-    for found in measure(arguments.rounds, arguments.steps, arguments.engines, clock):
+    for found in measure(arguments.rounds, arguments.steps, arguments.engines, clock, arguments.device):
         results.append(found)
         print("{story:14} {features:4} {hidden!s:16} {engine:9} ratio {ratio:.3f}".format_map(found), end="")
         print(
             f" (limit {found['limit']}), start {found['start_seconds']}, pays after {found['pays_after']}", flush=True
         )
     command = f"--threads {arguments.threads} --rounds {arguments.rounds} --steps {arguments.steps}"
-    command = f"python -m benchmarks.step_time {command} --engines {' '.join(arguments.engines)}"
+    command = f"{command} --engines {' '.join(arguments.engines)}"
+    command = f"python -m benchmarks.step_time {command}" + " --device cuda" * (arguments.device == "cuda")
     write(arguments.out, command, arguments.threads, clock=clock.__name__, results=results)
 
 
