@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution
 
 from probclust.errors import ContractError, NonFiniteError
+from probclust.placement import made_on
 from probclust.precision import in_full, is_mixed, widen
 from probclust.shared_draws import shared_draw
 
@@ -74,11 +75,11 @@ class Pass(Messenger):
         )
         self.sites: dict[str, Site] = {}
 
-    def run(self, program: Callable[..., Any], *args: Any) -> dict[str, Site]:
-        """Run `program(*args)` under this handler; its sites by name, in order."""
-        with self:
+    def run(self, program: Callable[..., Any], x: Tensor) -> dict[str, Site]:
+        """Run `program(x)` under this handler; its sites by name, in order."""
+        with self, made_on(x.device):
             try:
-                program(*args)
+                program(x)
             except ValueError as error:
                 if str(error).startswith("Shape mismatch inside plate"):
                     raise ContractError(

@@ -20,6 +20,7 @@ from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
+from probclust.placement import made_on
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.shared_draws import Share, sharing
 from probclust.story import Story
@@ -289,7 +290,9 @@ class _Loss(nn.Module):
             return self.step.loss(Batch(x, index, self.run))
         if not isinstance(self.objective, Objective):
             whole: Any = self.objective  # one of Pyro's own
-            return whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x) + self._penalty(len(x))
+            with made_on(x.device):
+                loss = whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
+            return loss + self._penalty(len(x))
         clusters = self.objective.clusters(self.run, index)
         bound, joint = self.objective.per_row(story.model, story.guide, x, y, clusters)
         self.objective.learn(self.run, index, joint)

@@ -10,7 +10,7 @@ from pyro import poutine
 from stories import CASE_NAMES, CASES, GUIDED, LATENT, FactorAnalysers, Poissons, VonMises
 
 import probclust as pc
-from probclust.joint import Joint, trace_joint
+from probclust.joint import Joint, Pass, trace_joint
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 
 OURS = [
@@ -199,3 +199,19 @@ def test_a_guide_without_a_mean_is_told_so():
     assert pc.log_joint(story, torch.randn(5, 4), particles=2).shape == (5, 3)
     with pytest.raises(pc.ContractError, match=r"site 'z', NoMean, has no mean.*particles"):
         pc.log_joint(story, torch.randn(5, 4))
+
+
+def test_what_a_program_makes_anew_is_put_where_its_rows_are():
+    """The device "meta" stands for a GPU: it is not the CPU, and is everywhere."""
+    made = {}
+
+    def program(x):
+        made["ones"] = torch.ones(3).device
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("cluster", dist.Categorical(torch.ones(3), validate_args=False))
+            made["of numbers"] = pyro.sample("z", dist.Normal(0.0, 1.0, validate_args=False).expand([3, len(x)])).device
+            made["cluster"] = k.device
+
+    Pass("enumerate").run(program, torch.zeros(2, 4, device="meta"))
+    assert {device.type for device in made.values()} == {"meta"}
+    assert torch.ones(1).device.type == "cpu"
