@@ -115,7 +115,7 @@ class Checkpoint:
         if bound > max(self.position.bounds[:-1], default=-math.inf):
             self.position.best_restart = len(self.position.bounds) - 1
             self.best = {f"state.{k}": v.detach().clone() for k, v in story.state_dict().items()}
-            self.best |= {f"memory.{k}": v.clone() for k, v in memory.items()}
+            self.best |= {f"memory.{k}": v.to("cpu", copy=True) for k, v in memory.items()}
 
     def best_state(self) -> dict[str, Tensor]:
         """The state of the best restart's story."""

@@ -56,8 +56,10 @@ def weights(story: pc.Story) -> torch.Tensor:
 @pytest.mark.parametrize("name", story_names())
 def test_every_story_fits_and_serves(name: str) -> None:
     x = digits()
-    story = fitted(name, x)
+    story = small(name)
+    record = pc.fit(story, x, recipe=quick(name) or None, batch_size=50, device="cuda")
     assert {parameter.device.type for parameter in story.parameters()} == {"cuda"}
+    assert {value.device.type for value in record.memory.values()} <= {"cpu"}
     table = pc.responsibilities(story, x)
     assert table.device.type == "cpu"
     torch.testing.assert_close(table.sum(1), torch.ones(len(x)), **CLOSE)
