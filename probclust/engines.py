@@ -37,7 +37,8 @@ def chosen_engine(engine: str, *, n_steps: int, n_parameters: int, device: str) 
     """
     if engine != "auto":
         return engine
-    worth = WORTH_STAGING["large" if n_parameters >= LARGE else "small"]
+    is_large = n_parameters >= LARGE and device != "cuda"  # a GPU waits for Python in large networks' steps too
+    worth = WORTH_STAGING["large" if is_large else "small"]
     return "staged" if n_steps >= worth and device != "mps" else "eager"
 
 

@@ -346,11 +346,13 @@ def test_a_nan_is_explained_as_in_an_eager_fit():
 
 
 def test_auto_stages_long_steps_alone():
-    small, large = {"n_parameters": LARGE - 1, "device": "cpu"}, {"n_parameters": LARGE, "device": "cuda"}
+    small, large = {"n_parameters": LARGE - 1, "device": "cpu"}, {"n_parameters": LARGE, "device": "cpu"}
     assert chosen_engine("auto", n_steps=500, **small) == "staged"
     assert chosen_engine("auto", n_steps=499, **small) == "eager"
     assert chosen_engine("auto", n_steps=2000, **large) == "staged"
     assert chosen_engine("auto", n_steps=1999, **large) == "eager"
+    assert chosen_engine("auto", n_steps=500, n_parameters=LARGE, device="cuda") == "staged"
+    assert chosen_engine("auto", n_steps=499, n_parameters=LARGE, device="cuda") == "eager"
     assert chosen_engine("auto", n_steps=2000, n_parameters=1, device="mps") == "eager"
     assert chosen_engine("compiled", n_steps=1, **small) == "compiled"
 
