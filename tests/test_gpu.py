@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,12 @@ CLOSE = {"rtol": 1e-3, "atol": 1e-3}
 
 
 def digits(n: int = 200) -> np.ndarray:
-    """Blurred a little: pixels that never vary let a Gaussian's density, and with it rounding, grow without bound."""
-    return pc.data.load("digits").x[:n] + np.random.default_rng(0).normal(0, 0.1, (n, 64)).astype(np.float32)
+    return pc.data.load("digits").x[:n]
 
 
 def small(name: str) -> pc.Story:
     cls = story_class(name)
-    sizes = {"hidden": (16,), "latent_dim": 5}
+    sizes = {"hidden": (16,), "latent_dim": 5, "covariance_type": "diag", "reg_covar": 0.01}
     known = inspect.signature(cls.__init__).parameters
     torch.manual_seed(0)
     return cls(n_features=64, n_clusters=10, **{key: value for key, value in sizes.items() if key in known})
@@ -85,20 +85,17 @@ def test_a_saved_story_gives_the_same_on_a_cpu(name: str, tmp_path: Path) -> Non
         torch.testing.assert_close(pc.responsibilities(loaded, x), pc.responsibilities(story, x), **CLOSE)
 
 
-@pytest.mark.parametrize("start", ["neighbours", "embedding", "words", "sequence", "autoencoder", "none"])
-@pytest.mark.parametrize("name", ["vade", "mixture-of-vaes", "damic", "dec", "dmae", "gmm"])
+PRETRAINED = "vade", "mixture-of-vaes", "damic", "dec", "dmae"
+STARTS = [
+    *product(PRETRAINED, ("neighbours", "embedding", "words", "sequence")),
+    *((name, "vade" if name == "mixture-of-vaes" else "autoencoder") for name in PRETRAINED),
+]
+
+
+@pytest.mark.parametrize(("name", "start"), STARTS)
 def test_every_start_works(name: str, start: str) -> None:
-    known = inspect.signature(story_class(name).recipe).parameters
-    if "pretraining" not in known:
-        pytest.skip("the story has one start")
-    more: dict[str, object] = {"pretraining": start}
-    if start == "sequence":
-        more["lengths"] = [120, 80]
-    try:
-        small(name).recipe(**quick(name, **more))
-    except (TypeError, ValueError) as error:
-        pytest.skip(f"not a start of this story: {error}")
-    story = fitted(name, digits(), quick(name, **more))
+    more = {"lengths": [120, 80]} if start == "sequence" else {}
+    story = fitted(name, digits(), quick(name, pretraining=start, **more))
     assert weights(story).isfinite().all()
 
 
@@ -152,14 +149,14 @@ def test_a_fit_stopped_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_known_clusters_pairs_and_missing_entries_fit() -> None:
     data = pc.data.load("digits")
-    x, y = digits(), np.where(np.arange(200) < 40, data.y[:200], -1)
+    x, y = digits().copy(), np.where(np.arange(200) < 40, data.y[:200], -1)
     pairs = pc.Pairs(must=[(50, 60)], cannot=[(50, 70)])
     assert weights(fitted("vade", x, y=y, pairs=pairs)).isfinite().all()
     x[::7, ::5] = np.nan
     torch.manual_seed(0)
     story = pc.models.VaDE(64, 10, hidden=(16,), latent_dim=5, missing=True)
     pc.fit(story, x, recipe=QUICK, batch_size=50, device="cuda")
-    assert np.isfinite(pc.impute(story, x, draws=3, particles=5).mean).all()
+    assert pc.impute(story, x, draws=3, particles=5).mean.isfinite().all()
 
 
 def test_rows_larger_than_memory_are_read_by_batch(tmp_path: Path) -> None:
