@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
@@ -249,6 +250,13 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         known = np.full(n_rows, UNKNOWN)
         known[is_known] = codes
         return torch.as_tensor(known)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the story on the CPU, for those who have no GPU."""
+        state = dict(super().__getstate__())
+        if "story_" in state and state["story_"].device.type != "cpu":
+            state["story_"] = deepcopy(state["story_"]).cpu()
+        return state
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from itertools import product
 from pathlib import Path
 
@@ -176,6 +177,10 @@ def test_the_estimator_serves_as_scikit_learns_do() -> None:
     assert labels.shape == (200,)
     assert model.predict_proba(x).shape == (200, 10)
     assert np.isfinite(model.score_samples(x)).all()
+    again = pickle.loads(pickle.dumps(model))
+    assert again.story_.device.type == "cpu"
+    assert model.story_.device.type == "cuda"
+    np.testing.assert_allclose(again.transform(x), model.transform(x), **CLOSE)
 
 
 def test_a_mixture_fits_as_well_as_on_a_cpu() -> None:
