@@ -1,7 +1,7 @@
 """Time of one training step by each engine against a hand-written torch loop of the same network, in one process.
 
     python -m benchmarks.step_time [--threads 1] [--rounds 7] [--steps 12] [--engines eager staged compiled]
-    python -m benchmarks.step_time --device cuda --rounds 7 --steps 100 --out benchmarks/results/step_time_gpu.json
+    python -m benchmarks.step_time --device cuda
 
 For VaDE and the mixture of VAEs, batch 256, random data: with the papers' layers at MNIST size (784 features) and at
 digits size (64 features), and with two layers of 64 units on 64 features. Rounds of the loops alternate, each round
@@ -11,7 +11,8 @@ limits are for there.
 
 "start" is what an engine spends once on the first batch of a shape, beyond an eager step: tracing, simplifying, the
 step by the story that it is compared with, compiling. "pays_after" is the number of steps whose savings over eager
-make up for it twice, as an epoch has batches of two sizes. Writes benchmarks/results/step_time.json.
+make up for it twice, as an epoch has batches of two sizes. Writes benchmarks/results/step_time.json, of a GPU
+step_time_gpu.json.
 """
 
 from __future__ import annotations
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--engines", nargs="+", default=["eager", "staged"], help="compiled takes a minute longer")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS / "step_time.json")
+    parser.add_argument("--out", type=Path, help="instead of the file in benchmarks/results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = synchronised if arguments.device == "cuda" else time.perf_counter
@@ -212,7 +213,8 @@ def main() -> None:
     command = f"--threads {arguments.threads} --rounds {arguments.rounds} --steps {arguments.steps}"
     command = f"{command} --engines {' '.join(arguments.engines)}"
     command = f"python -m benchmarks.step_time {command}" + " --device cuda" * (arguments.device == "cuda")
-    write(arguments.out, command, arguments.threads, clock=clock.__name__, results=results)
+    out = arguments.out or RESULTS / ("step_time_gpu.json" if arguments.device == "cuda" else "step_time.json")
+    write(out, command, arguments.threads, clock=clock.__name__, results=results)
 
 
 if __name__ == "__main__":
