@@ -19,12 +19,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO, config_enumerate
+from stopping import stopped_after
 from torch import nn
 
 import probclust as pc
 from probclust import fit_loop
 from probclust.recipe import Batch, Run
-from probclust.training import Trainer, derived_seed
+from probclust.training import derived_seed
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
 
@@ -245,21 +246,10 @@ def test_a_fit_stopped_anywhere_resumes_to_the_same_end(
 def test_a_fit_stopped_in_any_epoch_of_any_step_resumes_to_the_same_end(
     tmp_path: Path, unbroken: tuple[pc.Story, int], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, epochs, inner = tmp_path / "checkpoint.safetensors", 0, Trainer.epoch
-
-    def epoch(self: Trainer, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        nonlocal epochs
-        facts = inner(self, *args, **kwargs)  # the weights have moved before it stops
-        epochs += 1
-        if epochs > number:
-            raise KeyboardInterrupt
-        return facts
-
+    path = tmp_path / "checkpoint.safetensors"
     monkeypatch.setattr(fit_loop, "SNAPSHOT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "epoch", epoch)
-        with pytest.raises(KeyboardInterrupt):
-            stopping_fit(path, after=np.inf)
+    with stopped_after(number + 1, monkeypatch):
+        stopping_fit(path, after=np.inf)
     resumed, _ = stopping_fit(path, after=np.inf, resume=True)
     assert same_weights(unbroken[0], resumed)
 

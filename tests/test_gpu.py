@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stopping import stopped_after
 from stories import CASE_NAMES, CASES
 
 import probclust as pc
 from probclust import fit_loop
 from probclust.registry import story_class, story_names
 from probclust.scoring import draws_latents
-from probclust.training import Trainer
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -129,21 +129,10 @@ def test_stories_of_strangers_agree_with_a_cpu(case) -> None:
 
 
 def test_a_fit_stopped_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, inner, epochs = tmp_path / "fit.safetensors", Trainer.epoch, 0
-
-    def epoch(self: Trainer, *args: object, **kwargs: object) -> object:
-        nonlocal epochs
-        facts = inner(self, *args, **kwargs)
-        epochs += 1
-        if epochs == 3:
-            raise KeyboardInterrupt
-        return facts
-
+    path = tmp_path / "fit.safetensors"
     monkeypatch.setattr(fit_loop, "SNAPSHOT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "epoch", epoch)
-        with pytest.raises(KeyboardInterrupt):
-            fitted("vade", digits(), checkpoint=path)
+    with stopped_after(3, monkeypatch):
+        fitted("vade", digits(), checkpoint=path)
     resumed = fitted("vade", digits(), checkpoint=path, resume=True)
     torch.testing.assert_close(weights(resumed), weights(fitted("vade", digits())), **CLOSE)
 
