@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from probclust import __version__
 from probclust.commands.compare import compare
 from probclust.commands.demo import demo
 from probclust.commands.evaluate import evaluate
@@ -30,8 +31,17 @@ for command in (stories, fit, evaluate, compare, sample, report, demo):
     app.command()(command)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"probclust {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what a command does.")] = False,
 ) -> None:
     """Set up logging."""
@@ -80,7 +90,7 @@ def _place(error: Exception) -> str | None:
     """File and line of a story's own file in which an error came up; None where none is involved."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
-    from probclust.registry import FILE_MODULE
+    from probclust.story_file import FILE_MODULE
 
     place = None
     for frame, line in traceback.walk_tb(error.__traceback__):

@@ -252,11 +252,12 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         return torch.as_tensor(known)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the story on the CPU, for those who have no GPU."""
+        """What is pickled: the story on the CPU, for those who have no GPU, and first, for it may bring its file."""
         state = dict(super().__getstate__())
-        if "story_" in state and state["story_"].device.type != "cpu":
-            state["story_"] = deepcopy(state["story_"]).cpu()
-        return state
+        if "story_" not in state:
+            return state
+        story = state.pop("story_")
+        return {"story_": story if story.device.type == "cpu" else deepcopy(story).cpu(), **state}
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -10,7 +10,15 @@ from torch import nn
 
 
 class Recorded(type):
-    """Metaclass: stores the constructor's arguments in `arguments`, then calls `constructed()`."""
+    """Metaclass: stores the constructor's arguments in `arguments`, then calls `constructed()`.
+
+    A class tells `inspect.signature` and `help` its constructor's arguments, not those of the metaclass' call.
+    """
+
+    @property
+    def __signature__(cls) -> inspect.Signature:
+        """The arguments of the constructor, without `self`."""
+        return inspect.signature(cls.__init__.__get__(object()))  # type: ignore[misc]
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Construct an instance and record how."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from probclust.installed import installed_stories
 from probclust.recorded import Part
 from probclust.story import Story
+from probclust.story_file import module_in
 
-GROUP = "probclust.stories"
-FILE_MODULE = "probclust_story_"
-"""How the modules of stories' own files are named, before the file's name."""
 _T = TypeVar("_T", bound=type)
 _registered: dict[str, type] = {}
 
@@ -49,7 +47,7 @@ def registered_class(name: str) -> type | None:
         if part is None and importlib.util.find_spec(module) is not None:
             part = getattr(importlib.import_module(module), qualified, None)
         return part if isinstance(part, type) and issubclass(part, Part) else None
-    for point in entry_points(group=GROUP):
+    for point in installed_stories().values():
         if point.module.partition(".")[0] == module.partition(".")[0]:
             story = point.load()
             if qualified_name(story) == name:
@@ -58,8 +56,8 @@ def registered_class(name: str) -> type | None:
 
 
 def story_names() -> list[str]:
-    """Names of the installed stories: ours and those of entry-point group `probclust.stories`."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    """Names of the installed stories."""
+    return list(installed_stories())
 
 
 def story_class(name: Any) -> type[Story]:
@@ -76,31 +74,18 @@ def story_class(name: Any) -> type[Story]:
         if colon and path.endswith(".py"):
             found = _from_file(Path(path), attribute)
         else:
-            points = [point for point in entry_points(group=GROUP) if point.name == name]
-            if not points:
+            if name not in story_names():
                 raise ValueError(
                     f"no story is named {name!r}; expected one of {story_names()} or path/to/file.py:Class"
                 )
-            found = points[0].load()
+            found = installed_stories()[name].load()
     if not (isinstance(found, type) and issubclass(found, Story)):
         raise TypeError(f"expected a Story class or the name of one, got {found!r}")
     return found
 
 
 def _from_file(path: Path, attribute: str) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected path/to/file.py:Class")
-    name = f"{FILE_MODULE}{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be imported as a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    module = module_in(path)
     if not hasattr(module, attribute):
         stories = [
             n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Story) and v is not Story

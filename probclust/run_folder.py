@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from probclust.errors import SavedStoryError
-from probclust.registry import FILE_MODULE
 from probclust.storage import load, save
 from probclust.story import Story
+from probclust.story_file import FILE_MODULE
 
 
 @dataclass(frozen=True)

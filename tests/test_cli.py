@@ -103,6 +103,10 @@ def test_stories_are_listed_with_what_they_are(run):
     assert "A mixture of Gaussians." in out
 
 
+def test_the_version_is_told(run):
+    assert run("--version") == (0, f"probclust {pc.__version__}\n", "")
+
+
 def test_a_fit_leaves_a_story_and_its_record_and_no_checkpoint(fitted, blobs):
     assert sorted(file.name for file in fitted.iterdir()) == ["record.json", "story.safetensors"]
     record = json.loads((fitted / "record.json").read_text())
@@ -393,7 +397,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(*_, **__):
         raise KeyError("bug")
 
-    monkeypatch.setattr("probclust.registry.story_names", broken)
+    monkeypatch.setattr("probclust.installed.installed_stories", broken)
     with pytest.raises(KeyError, match="bug"):
         main(["stories"])
 

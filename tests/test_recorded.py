@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import pydoc
 
 import pytest
 import torch
 from torch import nn
 
 import probclust as pc
+from probclust.likelihoods import Bernoulli
 from probclust.recorded import construct, fresh
 
 
@@ -62,6 +65,27 @@ def test_arguments_build_the_same_again(build, arguments):
     assert again.given == part.given
     assert again.arguments == arguments
     assert fresh(part).given == part.given
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (Plain, "(a, b=2, *, c=3)"),
+        (Lazy, "(*args, **kwargs)"),
+        (Odd, "(first, /, second, *rest, last=0, **more)"),
+        (Heir, "(a, b=2, *, c=3)"),
+        (Shortened, "(a)"),
+        (Bernoulli, "(n_features: 'int') -> 'None'"),
+    ],
+)
+def test_a_class_shows_its_constructors_arguments(cls, arguments):
+    assert str(inspect.signature(cls)) == arguments
+    assert f"{cls.__name__}{arguments}" in pydoc.render_doc(cls, renderer=pydoc.plaintext)
+
+
+def test_every_story_shows_its_arguments():
+    for name in pc.models.__all__:
+        assert {"n_features", "n_clusters"} <= set(inspect.signature(getattr(pc.models, name)).parameters), name
 
 
 def test_fresh_parts_have_fresh_weights():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from stories import Poissons
 
 import probclust as pc
-from probclust import registry
+from probclust import installed, registry
 from probclust.likelihoods import Gaussian
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.registry import qualified_name, registered_class, story_class, story_names
@@ -28,7 +29,7 @@ class Point:
 
     def __init__(self, name, value):
         self.name, self.value = name, value
-        self.module = value.__module__
+        self.module, self.attr = value.__module__, value.__qualname__
 
     def load(self):
         return self.value
@@ -77,11 +78,17 @@ def test_a_file_that_fails_leaves_no_module_behind(tmp_path):
 
 
 def test_other_packages_stories_are_found_by_name_and_when_loaded(monkeypatch, tmp_path):
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point("poissons", Poissons)])
+    monkeypatch.setattr(installed, "entry_points", lambda group: [Point("poissons", Poissons)])
     assert story_names() == ["poissons"]
     assert story_class("poissons") is Poissons
     pc.save(Poissons(4, 3), tmp_path / "story")
     assert type(pc.load(tmp_path / "story")) is Poissons
+
+
+def test_summaries_are_read_from_the_source_as_a_class_gives_them():
+    for point in installed.installed_stories().values():
+        assert installed.summary(point) == inspect.getdoc(point.load()).partition("\n")[0]
+    assert installed.summary(Point("poissons", Poissons)) == inspect.getdoc(Poissons).partition("\n")[0]
 
 
 def test_registration_is_by_class(monkeypatch):

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 def stories() -> None:
     """List the stories, one line each."""
-    import inspect
-
     from rich.table import Table
 
     from probclust.commands.options import console
-    from probclust.registry import story_class, story_names
+    from probclust.installed import installed_stories, summary
 
     table = Table("name", "story", box=None, pad_edge=False)
-    for name in story_names():
-        table.add_row(name, (inspect.getdoc(story_class(name)) or "").partition("\n")[0])
+    for name, point in installed_stories().items():
+        table.add_row(name, summary(point))
     console().print(table)
