@@ -46,11 +46,12 @@ from probclust.chosen_start import chosen_pretraining, pretrained_start
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
-from probclust.joint import CLUSTER, Joint
+from probclust.joint import Joint
 from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
 from probclust.networks import GaussianEncoder, StackedMLP, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.sites import CLUSTER
 from probclust.story import Story
 from probclust.warm_start import cluster_moments, encode_all, inverse_softplus, rescale_codes
 

@@ -26,13 +26,12 @@ from functools import partial
 from typing import Literal
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from probclust.architectures import Network, stacked_decoder, stacked_trunk
 from probclust.chosen_start import FROM_ROWS, chosen_pretraining, start_from_rows
-from probclust.experts import run_experts
+from probclust.experts import every_cluster, run_experts
 from probclust.fitting import fit
 from probclust.global_guide import Kind
 from probclust.image_shape import ImageShape
@@ -73,9 +72,6 @@ class MixtureOfVAEs(Story):
         torch.Size([5, 3])
     """
 
-    every_cluster: Tensor
-    uniform: Tensor
-
     def __init__(
         self,
         n_features: int,
@@ -111,8 +107,6 @@ class MixtureOfVAEs(Story):
                 "length 1; take another prior, or VaDE"
             )
         self.is_density = self.prior.is_density
-        self.register_buffer("uniform", torch.zeros(n_clusters), persistent=False)
-        self.register_buffer("every_cluster", torch.arange(n_clusters)[:, None], persistent=False)
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z) p(x | z, cluster)."""
@@ -123,9 +117,9 @@ class MixtureOfVAEs(Story):
             pyro.sample("x", self.likelihood(run_experts(self.decoders, z, cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
-        """q(z | x, cluster); the site of q(cluster | x) is a stand-in, for the objectives find the optimal one."""
+        """q(z | x, cluster) of every cluster; the objectives find the optimal q(cluster | x)."""
+        cluster = every_cluster(self.n_clusters)
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.uniform))
             pyro.sample("z", self.encoders(encoder_inputs(self.likelihood, x), cluster))
 
     def recipe(
@@ -214,8 +208,9 @@ class MixtureOfVAEs(Story):
     def _experts_loss(self, batch: Batch) -> Tensor:
         """Minus the ELBO of each VAE on rows of its own starting cluster, mean over rows: no other pair is computed."""
         x = own_rows(batch)
-        q = self.encoders(encoder_inputs(self.likelihood, x), self.every_cluster)
+        cluster = torch.arange(self.n_clusters, device=x.device)[:, None]
+        q = self.encoders(encoder_inputs(self.likelihood, x), cluster)
         z = q.rsample()
-        prior = self.prior.density(self.every_cluster)
+        prior = self.prior.density(cluster)
         bound = self.likelihood(self.decoders(z)).log_prob(x) + prior.log_prob(z) - q.log_prob(z)
         return -bound.mean()

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from probclust.experts import has_run
-from probclust.joint import CLUSTER, Joint, Pass, trace_joint
+from probclust.joint import Joint, Pass, trace_joint
 from probclust.networks import of_cluster
 from probclust.recipe import START, Run
 from probclust.rows import CHUNK_ELEMENTS, chunks, evaluating
+from probclust.sites import CLUSTER
 from probclust.story import Story
 
 log = logging.getLogger(__name__)

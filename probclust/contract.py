@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.distributions import Independent, constraints
 
 from probclust.errors import ContractError, NonFiniteError
-from probclust.joint import CLUSTER, Joint, Pass, Site, blame, global_sites, trace_joint
+from probclust.joint import Joint, Pass, blame, global_sites, trace_joint
+from probclust.module_parameters import keep_own_parameters
+from probclust.sites import CLUSTER, Site
 from probclust.story import Story, checked_story
+from probclust.untouched import untouched
 
 
 def check_contract(story: Story, x: Tensor) -> None:
@@ -28,15 +31,16 @@ def check_contract(story: Story, x: Tensor) -> None:
         NonFiniteError: the story gives NaN on these rows; names the site.
     """
     checked_story(story)
+    keep_own_parameters(story)  # its parts may be others than when it was made
     with torch.random.fork_rng():
         story.add_global_guide()
-    with pyro.get_param_store().scope():  # a story that writes there is refused, and leaves nothing
+    with untouched(story):
         _check(story, x)
 
 
 def _check(story: Story, x: Tensor) -> None:
     rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
-    with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
+    with pyro.validation_enabled(False):
         _check_structure(story, rows)
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
@@ -74,9 +78,9 @@ def _check_structure(story: Story, x: Tensor) -> None:
         if CLUSTER in sites:
             _check_clusters(sites[CLUSTER], kind, story.n_clusters)
         for site in sites.values():
-            _check_place(site, kind)
+            _check_place(site, kind, len(x))
     for name, site in model.items():
-        if not site.observed and name != CLUSTER and name not in guide:
+        if site.latent and name != CLUSTER and name not in guide:
             if not site.local:
                 _explain_global(story, name)
             where = "inside" if site.local else "outside"
@@ -84,7 +88,7 @@ def _check_structure(story: Story, x: Tensor) -> None:
                 f"the guide lacks the model's latent site '{name}'; sample '{name}' in guide(x), {where} the plate, or "
                 "give it obs= in the model where it is x that is observed"
             )
-        if site.local and not site.observed and name != CLUSTER and _is_discrete(site):
+        if site.local and site.latent and name != CLUSTER and _is_discrete(site):
             raise ContractError(
                 f"site '{name}' is a second discrete latent; only 'cluster' is enumerated: fold '{name}' into it "
                 "or give it a continuous relaxation"
@@ -94,6 +98,8 @@ def _check_structure(story: Story, x: Tensor) -> None:
     for name, site in guide.items():
         if site.observed:
             raise ContractError(f"site '{name}' of the guide is observed; only the model observes, drop its obs=")
+        if not site.latent:
+            continue
         if name not in model:
             raise ContractError(
                 f"the guide samples site '{name}', which the model lacks; remove it, or name it as in the model"
@@ -170,15 +176,23 @@ def _check_clusters(site: Site, kind: str, n_clusters: int) -> None:
         )
 
 
-def _check_place(site: Site, kind: str) -> None:
+def _check_place(site: Site, kind: str, n_rows: int) -> None:
     """A site is a row's, inside the plate "data" at dim -1, or global, with no batch dims of its own."""
     if site.local:
+        if site.frame_sizes.get(-1, n_rows) != n_rows:
+            raise ContractError(
+                f"site '{site.name}' of the {kind} stands in a plate 'data' of {site.frame_sizes[-1]} rows, and x has "
+                f"{n_rows}; open it as pyro.plate('data', x.shape[0]), with no subsample of its own: `fit` takes the "
+                "mini-batches"
+            )
         if any(dim != -1 for dim in site.frame_sizes):
             raise ContractError(
                 f"site '{site.name}' of the {kind} stands in further plates beside 'data' (dims "
                 f"{sorted(site.frame_sizes)}); put those dimensions into the event with .to_event(...), and 'data' "
                 "at dim -1"
             )
+        return
+    if not (site.latent or site.observed):  # a value, or a term for all rows together
         return
     if site.name == CLUSTER or site.observed:
         raise ContractError(
@@ -204,6 +218,8 @@ def _check_shapes(story: Story, joint: Joint) -> None:
     allowed = {(rows,), (1, rows), (clusters, rows)}
     for kind, sites in (("guide", joint.guide), ("model", joint.model)):
         for site in sites.values():
+            if site.role == "deterministic":
+                continue
             try:
                 shape = tuple(site.log_prob.shape)
             except (RuntimeError, ValueError) as error:

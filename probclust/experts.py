@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from probclust.perceptrons import takes_blocks
@@ -80,6 +81,21 @@ class Grouping:
         outputs = network(blocks)
         within = torch.arange(len(x), device=x.device) - starts[self.expert]
         return outputs.reshape(self.n_experts * longest, -1).index_select(0, self.expert * longest + within)
+
+
+@effectful(type="clusters")
+def every_cluster(n_clusters: int) -> Tensor:
+    """The clusters that a guide is asked for, where its q(z | x, cluster) needs them and it has no q(cluster | x).
+
+    A guide with such a site takes its value instead. Without one, the objectives find the optimal q(cluster | x).
+
+    Args:
+        n_clusters: K.
+
+    Returns:
+        (K, 1) all of them, at the dim left of the plate; or what the pass names: (rows,), or (candidates, rows).
+    """
+    return torch.arange(n_clusters)[:, None]
 
 
 def run_experts(network: Any, x: Tensor, cluster: Tensor) -> Tensor:

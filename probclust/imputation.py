@@ -17,11 +17,12 @@ from torch import Tensor
 from probclust.data.checks import as_rows
 from probclust.data.stored import resident
 from probclust.errors import NonFiniteError
-from probclust.joint import CLUSTER, Pass, Site, trace_joint
+from probclust.joint import Pass, trace_joint
 from probclust.missing import filled, observed
 from probclust.rows import CHUNK_ELEMENTS, admit, evaluating
 from probclust.sampling import columns, rows_of, sample
 from probclust.scoring import positive
+from probclust.sites import Site, global_values, local_latents
 from probclust.story import Story, checked_story
 
 ROUNDS = 3
@@ -104,9 +105,9 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
     parts: list[Imputation] = []
     with evaluating(story, seed):
         guide = Pass("enumerate").run(story.complete_guide, rows[:2].to(story.device))
-        if all(type(site.fn).__name__ == "Delta" for site in local_latents(guide).values()):
+        if not any(site.is_random for site in local_latents(guide).values()):
             particles = 1
-        shared = {name: site.value for name, site in guide.items() if not site.local and name != CLUSTER}
+        shared = global_values(guide)
         takes_nan = _takes_nan(story, shared)
         size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64) * particles))
         for start in range(0, len(rows), size):
@@ -298,11 +299,6 @@ class _Integrated:
         x, log_weights = self._weighted(value)
         chosen = torch.distributions.Categorical(logits=log_weights.T).sample()
         return x[chosen, torch.arange(x.shape[1], device=x.device)]
-
-
-def local_latents(sites: Mapping[str, Site]) -> dict[str, Site]:
-    """The sites of a pass that are latent variables of the rows, but for the cluster."""
-    return {name: site for name, site in sites.items() if site.local and not site.observed and name != CLUSTER}
 
 
 def _admit_known(story: Story, x: Any, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from probclust.alignment import cluster_order
 from probclust.data.stored import Rows
-from probclust.joint import CLUSTER, Joint, Locals, Pass, Site, require_finite
+from probclust.joint import Joint, Locals, Pass, require_finite
 from probclust.measure import why_no_density
-from probclust.modes import placeholder
 from probclust.rows import admit, chunks, evaluating
-from probclust.sampling import columns
+from probclust.sampling import columns, placeholder
 from probclust.scoring import log_likelihood, positive, responsibilities
+from probclust.sites import CLUSTER, Site, local_latents
 from probclust.story import Story
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def _draw_globals(story: Story, rows: Rows, draws: int, seed: int) -> tuple[list
     with evaluating(story, seed):
         for _ in range(draws):
             sites = Pass("draw").run(story.complete_guide, rows[:2].to(story.device))
-            found = [site for name, site in sites.items() if not site.local and name != CLUSTER]
-            spread = spread or any(_is_random(site) for site in found)
+            found = [site for name, site in sites.items() if site.latent and not site.local and name != CLUSTER]
+            spread = spread or any(site.is_random for site in found)
             shared.append({site.name: site.value.detach() for site in found})
     return shared, spread
 
@@ -188,10 +188,10 @@ def _draw_rows(story: Story, rows: Rows, shared: Sequence[Globals], spread: bool
                 put("posterior", CLUSTER, where, cluster)
                 put("sample_stats", "entropy", where, law.entropy())
                 guide = Pass(cluster, values).run(story.complete_guide, batch)
-                for site in _local_latents(guide):
+                for site in local_latents(guide).values():
                     put("posterior", site.name, where, site.value)
                 for site in Pass(cluster, _values(guide)).run(story.model, batch).values():
-                    if site.observed and type(site.fn).__name__ != "Unit":  # a term added by pyro.factor
+                    if site.observed:
                         put("observed_data", site.name, (part,), site.value)
                         put("posterior_predictive", site.name, where, site.fn.sample())
     return groups
@@ -226,7 +226,7 @@ def _log_likelihood(
         for part, batch in chunks(story, rows):
             for draw, values in enumerate(shared):
                 joint = _joint(story, batch, values, "draw")
-                terms = particles if any(_is_random(site) for site in _local_latents(joint.guide)) else 1
+                terms = particles if any(site.is_random for site in local_latents(joint.guide).values()) else 1
                 total = joint.table.logsumexp(1)
                 for _ in range(terms - 1):
                     total = total.logaddexp(_joint(story, batch, values, "draw").table.logsumexp(1))
@@ -245,14 +245,6 @@ def _joint(story: Story, batch: Tensor, shared: Globals, latents: Locals) -> Joi
 
 def _values(guide: Mapping[str, Site]) -> dict[str, Tensor]:
     return {name: site.value for name, site in guide.items() if name != CLUSTER}
-
-
-def _local_latents(guide: Mapping[str, Site]) -> list[Site]:
-    return [site for name, site in guide.items() if site.local and name != CLUSTER]
-
-
-def _is_random(site: Site) -> bool:
-    return type(site.fn).__name__ != "Delta"
 
 
 def _local_dims(

@@ -7,45 +7,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution
 
 from probclust.errors import ContractError, NonFiniteError
+from probclust.module_parameters import module_local_parameters
 from probclust.placement import made_on
-from probclust.precision import in_full, is_mixed, widen
+from probclust.precision import is_mixed, widen
 from probclust.shared_draws import shared_draw
-
-CLUSTER = "cluster"
-PLATE = "data"
+from probclust.sites import CLUSTER, Site, is_local, mean_of, role_of, site_of
+from probclust.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor
 Locals = Literal["draw", "mean"]
-
-
-@dataclass(frozen=True)
-class Site:
-    """What one sample statement of a pass was: its distribution, its value and where it stood."""
-
-    name: str
-    fn: Any
-    value: Tensor
-    observed: bool
-    local: bool
-    frame_sizes: dict[int, int]
-    scale: Any
-    mask: Any
-
-    @cached_property
-    def log_prob(self) -> Tensor:
-        """Log probability per batch element, in nats: (rows,) or (clusters, rows) for a local site."""
-        with in_full(self.value.device):
-            return scale_and_mask(self.fn.log_prob(self.value), self.scale, self.mask)
 
 
 class Pass(Messenger):
@@ -74,10 +51,12 @@ class Pass(Messenger):
             uncondition,
         )
         self.sites: dict[str, Site] = {}
+        self.n_rows = 0
 
     def run(self, program: Callable[..., Any], x: Tensor) -> dict[str, Site]:
         """Run `program(x)` under this handler; its sites by name, in order."""
-        with self, made_on(x.device):
+        self.n_rows = len(x)
+        with module_local_parameters(), self, made_on(x.device):
             try:
                 program(x)
             except ValueError as error:
@@ -89,6 +68,13 @@ class Pass(Messenger):
                 raise
         return self.sites
 
+    def _pyro_clusters(self, msg: Any) -> None:
+        """Answer `every_cluster` with the clusters of this pass."""
+        if isinstance(self.cluster, Tensor):
+            msg["value"], msg["done"] = self.cluster, True
+        elif self.cluster == "draw":
+            msg["value"], msg["done"] = torch.randint(*msg["args"], (self.n_rows,)), True
+
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
             return
@@ -97,7 +83,7 @@ class Pass(Messenger):
         if is_mixed():
             widen(msg["fn"])
         if msg["is_observed"]:
-            if not self.uncondition or type(msg["fn"]).__name__ == "Unit":
+            if not self.uncondition or role_of(msg) != "observed":
                 return
             msg["is_observed"], msg["value"] = False, None
         fn = msg["fn"]
@@ -115,20 +101,12 @@ class Pass(Messenger):
         elif self.latents == "mean":
             msg["value"] = mean_of(fn, msg["name"])
         else:
-            msg["value"] = shared_draw(fn, _is_local(msg))
+            msg["value"] = shared_draw(fn, is_local(msg))
         msg["done"] = msg["value"] is not None
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        if site_is_subsample(msg):
-            return
-        frames = {frame.dim: frame.size for frame in msg["cond_indep_stack"] if frame.dim is not None}
-        self.sites[msg["name"]] = Site(
-            msg["name"], msg["fn"], msg["value"], msg["is_observed"], _is_local(msg), frames, msg["scale"], msg["mask"]
-        )
-
-
-def _is_local(msg: Any) -> bool:
-    return any(frame.name == PLATE for frame in msg["cond_indep_stack"])
+        if not site_is_subsample(msg):
+            self.sites[msg["name"]] = site_of(msg)
 
 
 def _every_cluster(fn: Any) -> Tensor:
@@ -138,25 +116,6 @@ def _every_cluster(fn: Any) -> Tensor:
     if len(fn.batch_shape) == 1:
         value._pyro_categorical_support = getattr(support, "_pyro_categorical_support", None)
     return value
-
-
-def mean_of(fn: Distribution, name: str) -> Tensor:
-    """The mean of a guide's distribution; the image of the base's mean where it is a transformed one."""
-    try:
-        return fn.mean
-    except NotImplementedError:
-        pass
-    if isinstance(fn, Independent):
-        return mean_of(fn.base_dist, name)
-    if isinstance(fn, TransformedDistribution):
-        value = mean_of(fn.base_dist, name)
-        for transform in fn.transforms:
-            value = transform(value)
-        return value
-    raise ContractError(
-        f"the guide's distribution of site '{name}', {type(fn).__name__}, has no mean; "
-        "give it a `mean` property or ask for draws with particles=1"
-    )
 
 
 @dataclass(frozen=True)
@@ -179,18 +138,22 @@ class Joint:
 
     def terms(self) -> Iterator[tuple[str, Tensor]]:
         """Each local site's share of the log joint, as (name, (rows,) or (enumerated, rows)); guides negative."""
-        for site in self.model.values():
-            if site.local:
-                yield (f"log p({site.name})", site.log_prob)
-        for site in self.guide.values():
-            if site.local and site.name != CLUSTER:
-                yield (f"-log q({site.name})", -site.log_prob)
+        for site in self._local("model"):
+            yield (f"log p({site.name})", site.log_prob)
+        for site in self._local("guide"):
+            yield (f"-log q({site.name})", -site.log_prob)
+
+    def _local(self, kind: Literal["model", "guide"]) -> Iterator[Site]:
+        """The local sites that count: those with a density, but for the guide's cluster."""
+        for site in (self.model if kind == "model" else self.guide).values():
+            if site.local and site.role != "deterministic" and not (kind == "guide" and site.name == CLUSTER):
+                yield site
 
     @cached_property
     def table(self) -> Tensor:
         """(rows, enumerated) log joint in nats: log p of the model less log q of the guide, cluster's q left out.
 
-        The columns are all clusters, or the row's candidates.
+        The columns are all clusters, or the row's candidates. It is divided by `scale`.
         """
         per_cluster = shared = self.model[CLUSTER].log_prob.new_zeros(())
         for _, term in self.terms():  # (rows,) terms are added up before they meet the (clusters, rows) ones
@@ -199,24 +162,76 @@ class Joint:
             else:
                 shared = shared + term
         n_columns = self.n_clusters if self.candidates is None else len(self.candidates)
-        return (per_cluster + shared).expand(n_columns, self.n_rows).T
+        total = per_cluster + shared
+        if self.scale is not None:
+            total = total / self.scale
+        return total.expand(n_columns, self.n_rows).T
+
+    @cached_property
+    def scale(self) -> Any:
+        """The scale that all terms with a cluster's dim have in common, a number or (rows,); None for 1.
+
+        It counts after the sum over the clusters, as in Pyro's `TraceEnum_ELBO`: a row's bound is `scale` times
+        the logsumexp of the table. Where such terms have scales of their own, it is 1 and they stay in the table.
+        """
+        scales = [site.scale for kind in KINDS for site in self._local(kind) if site.unscaled.dim() > 1]
+        common = bool(scales) and all(_same_scale(scales[0], other) for other in scales[1:])
+        return scales[0] if common and not _same_scale(scales[0], 1.0) else None
+
+    def weigh(self, rows: Tensor) -> Tensor:
+        """(rows,) bounds that were taken from the table, times the scale."""
+        if self.scale is None:
+            return rows
+        by_row = isinstance(self.scale, Tensor) and self.scale.dim() > 0
+        return rows * (self.scale[..., : len(rows)].flatten() if by_row else self.scale)  # particles repeat the rows
+
+    @property
+    def plate_scale(self) -> float:
+        """Rows that the plate "data" stands for, over those that it has."""
+        site = self.model[CLUSTER]
+        return 1.0 if site.full_size is None else site.full_size / site.frame_sizes[-1]
+
+    @property
+    def scaled(self) -> Site | None:
+        """A local site of another scale than the cluster's, so that the log joint is none; None where all agree."""
+        own = self.model[CLUSTER].scale
+        sites = (site for kind in KINDS for site in self._local(kind))
+        return next((site for site in sites if not _same_scale(site.scale, own)), None)
 
     @property
     def log_q(self) -> Tensor | None:
         """(rows, clusters) log q(cluster | x) of the guide, None where the guide has no cluster."""
         if CLUSTER not in self.guide:
             return None
-        return self.guide[CLUSTER].log_prob.expand(self.n_clusters, self.n_rows).T
+        return self.guide[CLUSTER].unscaled.expand(self.n_clusters, self.n_rows).T
+
+    @property
+    def q_weight(self) -> Any:
+        """What the guide's cluster counts beside the table: its own scale over `scale`."""
+        if self.scale is None:
+            return self.guide[CLUSTER].scale
+        return 1.0 if _same_scale(self.guide[CLUSTER].scale, self.scale) else self.guide[CLUSTER].scale / self.scale
 
     @property
     def log_globals(self) -> Tensor | float:
-        """Scalar: log p less log q of the global latents, in nats (for all rows together)."""
+        """Scalar: log p less log q of the global latents, in nats (for all rows together), and global factors."""
         total: Tensor | float = 0.0
         for sites, sign in ((self.model, 1.0), (self.guide, -1.0)):
             for site in sites.values():
-                if not site.local:
+                if not site.local and site.role != "deterministic":
                     total = total + sign * site.log_prob.sum()
         return total
+
+
+KINDS: tuple[Literal["model"], Literal["guide"]] = ("model", "guide")
+
+
+def _same_scale(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or torch.equal(one, other)
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return bool((torch.as_tensor(one) == torch.as_tensor(other)).all())
+    return bool(one == other)
 
 
 def trace_joint(
@@ -274,7 +289,7 @@ def global_sites(story: Any, *, strict: bool = False) -> dict[str, Any]:
 
     A story that breaks the contract is left for the contract check, which knows what to say of it, unless `strict`.
     """
-    with torch.random.fork_rng(), torch.no_grad(), poutine.block(), pyro.get_param_store().scope():
+    with untouched(story), poutine.block():
         x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
         try:
             guided = Pass("draw").run(story.guide, x)
@@ -286,7 +301,8 @@ def global_sites(story: Any, *, strict: bool = False) -> dict[str, Any]:
     return {
         name: site.fn
         for name, site in sites.items()
-        if not (site.local or site.observed or name in guided or name == CLUSTER)
+        if site.latent
+        and not (site.local or name in guided or name == CLUSTER)
         and tuple(site.fn.batch_shape) == _declared(site)
     }
 

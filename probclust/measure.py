@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from probclust.data.stored import Rows
-from probclust.joint import Site, trace_joint
+from probclust.joint import Joint, trace_joint
 from probclust.rows import admit, chunks, evaluating
 from probclust.sampling import columns
 from probclust.scoring import predict
+from probclust.sites import Site, is_masked
 from probclust.story import Story
 
 CONTINUOUS, DISCRETE, DIRECTIONAL, UNOBSERVED = "continuous", "discrete", "directional", "unobserved"
@@ -85,7 +86,11 @@ def why_no_density(story: Story, x: Any) -> str | None:
         return "its log joint is no log density of x (is_density = False)"
     if story.conditional:
         return "it conditions on x (conditional = True)"
-    for site in _observed(story, admit(story, x)):
+    rows = admit(story, x)
+    reason = _why_no_log_joint(_a_pass(story, rows[:8]))
+    if reason is not None:
+        return reason
+    for site in _observed(story, rows):
         fn = _base(site.fn)
         try:
             inside = fn.support.check(site.value)
@@ -101,13 +106,31 @@ def why_no_density(story: Story, x: Any) -> str | None:
     return None
 
 
+def _a_pass(story: Story, rows: Tensor) -> Joint:
+    with evaluating(story, 0):
+        return trace_joint(story.model, story.complete_guide, rows.to(story.device))
+
+
+def _why_no_log_joint(joint: Joint) -> str | None:
+    """What a story adds to its log joint, or leaves out of it, so that it is no log density."""
+    if (site := joint.scaled) is not None:
+        return f"site '{site.name}' is scaled (poutine.scale) and site 'cluster' is not, or otherwise"
+    for sites in (joint.model, joint.guide):
+        for site in sites.values():
+            if site.local and site.role == "factor":
+                return f"pyro.factor '{site.name}' adds a term to each row's log joint"
+            if site.local and site.role != "deterministic" and is_masked(site):
+                return f"site '{site.name}' is masked, so that its log probability leaves rows or columns out"
+    return None
+
+
 def _observed(story: Story, rows: Rows) -> Iterator[Site]:
     """The observed sites, chunk by chunk, under each row's most probable cluster."""
     labels = predict(story, rows)
     for part, batch in chunks(story, rows):
         with evaluating(story, 0):
             joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels[part].to(batch.device))
-        yield from (s for s in joint.model.values() if s.observed and type(s.fn).__name__ != "Unit")
+        yield from (site for site in joint.model.values() if site.observed)
 
 
 def _base(fn: Any) -> Any:

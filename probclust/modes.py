@@ -10,9 +10,10 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
-from probclust.joint import CLUSTER, PLATE, Pass, Site, mean_of
+from probclust.joint import Pass
 from probclust.rows import evaluating
-from probclust.sampling import columns, observed_mean
+from probclust.sampling import columns, observed_mean, placeholder
+from probclust.sites import CLUSTER, Site, global_values, is_local, mean_of
 from probclust.story import Story, checked_story
 
 
@@ -55,15 +56,10 @@ def sites_at_mode(story: Story, clusters: Tensor) -> dict[str, Site]:
         return Pass(clusters, mean_globals(story)).run(story.generative, x)
 
 
-def placeholder(story: Story, n_rows: int) -> Tensor:
-    """(n_rows, n_features) zeros, for programs that read no more of x than its number of rows."""
-    return torch.zeros(n_rows, story.n_features, dtype=story.dtype, device=story.device)
-
-
 def mean_globals(story: Story) -> dict[str, Tensor]:
     """The global latents at the mean of their guide, by name."""
     sites = Pass("enumerate", latents="mean").run(story.complete_guide, placeholder(story, 2))
-    return {name: site.value for name, site in sites.items() if not site.local and name != CLUSTER}
+    return global_values(sites)
 
 
 def mean_rows(story: Story, sites: dict[str, Site], columns: dict[str, Tensor]) -> Tensor:
@@ -80,8 +76,7 @@ class AtMode(Messenger):
     """Sets the local latents that are drawn inside to the mode of their distribution."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        local = any(frame.name == PLATE for frame in msg["cond_indep_stack"])
-        if msg["done"] or msg["is_observed"] or not local or site_is_subsample(msg):
+        if msg["done"] or msg["is_observed"] or not is_local(msg) or site_is_subsample(msg):
             return
         msg["value"], msg["done"] = mode_of(msg["fn"], msg["name"]), True
 

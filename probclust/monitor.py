@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from probclust.errors import FitWarning
-from probclust.joint import CLUSTER, Joint
+from probclust.joint import Joint
+from probclust.sites import CLUSTER
 
 
 class Monitor:

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from probclust.candidates import explore, narrows, refresh, start_candidates, with_known
 from probclust.joint import Clusters, Joint, programs, trace_joint
 from probclust.recipe import CANDIDATES, Run
+from probclust.score_function import with_global_scores, with_local_scores
 
 
 class Objective(ELBO):
@@ -87,7 +88,11 @@ class Objective(ELBO):
                 column = (column == joint.candidates.T).int().argmax(1, keepdim=True)
             known = joint.table.gather(1, column).squeeze(1)
             rows = torch.where(y >= 0, self.reduce(known), rows)
-        return rows.mean() + joint.log_globals / (self.n_rows or x.shape[0]), joint
+        mean = with_local_scores(joint, joint.weigh(rows)).mean()
+        if self.n_rows is not None and joint.plate_scale != 1.0:  # `n_rows` already says what a batch stands for
+            mean = mean / joint.plate_scale
+        bound = mean + joint.log_globals / (self.n_rows or x.shape[0])
+        return with_global_scores(joint, bound), joint
 
     def start(self, run: Run, y: Tensor | None) -> None:
         """Called by `pc.fit` before the first epoch of a step, and where a stopped fit goes on.
@@ -181,7 +186,8 @@ class Amortised(Objective):
         log_q = joint.log_q
         if log_q is None:
             return joint.table.logsumexp(1)
-        return (log_q.exp() * (joint.table - log_q)).sum(1)
+        impossible = torch.isneginf(log_q)  # counts 0, whatever the model says of it
+        return (log_q.exp() * (joint.table - joint.q_weight * log_q).masked_fill(impossible, 0.0)).sum(1)
 
 
 class ImportanceWeighted(Objective):

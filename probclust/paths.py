@@ -11,12 +11,13 @@ from torch.distributions import Categorical
 from torch.nn import functional
 
 from probclust.data.stored import resident
-from probclust.joint import CLUSTER, Pass, Site, trace_joint
+from probclust.joint import Pass, trace_joint
 from probclust.likelihoods.mixed import Blocks
-from probclust.modes import mean_globals, mean_rows, placeholder, sites_at_mode
+from probclust.modes import mean_globals, mean_rows, sites_at_mode
 from probclust.rows import admit, evaluating
-from probclust.sampling import columns
+from probclust.sampling import columns, placeholder
 from probclust.scoring import positive, predict
+from probclust.sites import CLUSTER, Site
 from probclust.story import Story, checked_story
 
 
@@ -103,7 +104,7 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site]]:
 
 
 def _is_latent(site: Site) -> bool:
-    return site.local and not site.observed and site.name != CLUSTER
+    return site.local and site.latent and site.name != CLUSTER
 
 
 def _between(start: Tensor, end: Tensor, t: Tensor, fn: Any) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from probclust.joint import CLUSTER, Pass, Site, mean_of, trace_joint
+from probclust.joint import Pass, model_joint, trace_joint
 from probclust.missing import centre
 from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import log_joint, positive
+from probclust.sites import CLUSTER, Site, global_values, local_latents, mean_of
 from probclust.story import Story, checked_story
 from probclust.tempering import Temperature, Tempered
 
@@ -56,7 +58,8 @@ def sample(
         temperature: T of all sites but "cluster", or by site name ("cluster" too), 1 for those not named.
 
     Returns:
-        Site name to tensor: "cluster" (n,), the local latents and the observed sites, each with n rows.
+        Site name to tensor: "cluster" (n,), the local latents, what `pyro.deterministic` computes of them and the
+        observed sites, each with n rows. All rows are drawn under one draw of the global latents.
 
     Raises:
         ValueError: `cluster` is out of range or of the wrong length; the story conditions on x; `temperature` is not
@@ -66,8 +69,13 @@ def sample(
     n = positive("n", n)
     checked_story(story)
     wanted = _clusters(story, n, cluster)
-    with evaluating(story, seed), Tempered(temperature):
-        draws = _generate(story, n, wanted) if min_posterior is None else _accepted(story, n, wanted, min_posterior)
+    with evaluating(story, seed):
+        shared = draw_globals(story)
+        with Tempered(temperature):
+            if min_posterior is None:
+                draws = _generate(story, n, wanted, shared)
+            else:
+                draws = _accepted(story, n, wanted, min_posterior, shared)
     if isinstance(temperature, Mapping) and not set(temperature) <= set(draws):
         raise ValueError(f"temperature names {sorted(set(temperature) - set(draws))}; the sites are {sorted(draws)}")
     return draws
@@ -87,35 +95,45 @@ def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:
     return wanted.expand(n).to(story.device)
 
 
-def _generate(story: Story, n: int, wanted: Tensor | None) -> Samples:
+def _generate(story: Story, n: int, wanted: Tensor | None, shared: dict[str, Tensor]) -> Samples:
+    """Rows under given global latents; those of them that nothing gives are drawn by the model."""
     parts: list[dict[str, Tensor]] = []
-    values = {}
-    if story.globals is not None:
-        values = story.globals()
     empty = torch.zeros(n, story.n_features, dtype=story.dtype, device=story.device)
     for part, x in chunks(story, empty):
-        values = {**values, **_guided_globals(story, x[:2])}
-        sites = Pass("draw" if wanted is None else wanted[part], values, uncondition=True).run(story.generative, x)
-        parts.append({name: site.value.cpu() for name, site in sites.items() if site.local and _is_row(site)})
+        sites = Pass("draw" if wanted is None else wanted[part], shared, uncondition=True).run(story.generative, x)
+        parts.append({name: _by_row(site, len(x)).cpu() for name, site in sites.items() if is_variable(site)})
     return Samples({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
 
 
-def _is_row(site: Site) -> bool:
+def is_variable(site: Site) -> bool:
     """Whether a site is a variable of the row, and not a term added by `pyro.factor`."""
-    return type(site.fn).__name__ != "Unit"
+    return site.local and site.role != "factor"
 
 
-def _guided_globals(story: Story, x: Tensor) -> dict[str, Tensor]:
-    """One draw of the global latents that the story's own guide has."""
-    sites = Pass("draw").run(story.guide, x)
-    return {name: site.value for name, site in sites.items() if not site.local and name != CLUSTER}
+def _by_row(site: Site, n_rows: int) -> Tensor:
+    """A site's value with a leading dim of the rows, which a deterministic one that is the same for all may lack."""
+    value = site.value
+    if site.role == "deterministic" and value.shape[:1] != (n_rows,):
+        return value.expand(n_rows, *value.shape)
+    return value
+
+
+def draw_globals(story: Story) -> dict[str, Tensor]:
+    """One draw of the global latents from their guide, by name. Run it within `evaluating`."""
+    guide = Pass("draw").run(story.complete_guide, placeholder(story, 2))
+    return global_values(guide)
+
+
+def placeholder(story: Story, n_rows: int) -> Tensor:
+    """(n_rows, n_features) zeros, for programs that read no more of x than its number of rows."""
+    return torch.zeros(n_rows, story.n_features, dtype=story.dtype, device=story.device)
 
 
 _ROUND = 256
 """Draws of a round where few rows are missing, so that a rare acceptance does not cost a pass for each draw."""
 
 
-def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float) -> Samples:
+def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float, shared: dict[str, Tensor]) -> Samples:
     if not 0 <= min_posterior < 1:
         raise ValueError(f"min_posterior must lie in [0, 1), got {min_posterior!r}")
     kept: dict[str, list[Tensor]] = {}
@@ -124,7 +142,7 @@ def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float)
     while len(missing):
         tries = max(1, _ROUND // len(missing))
         rows = missing.repeat(tries)
-        draws = _generate(story, len(rows), None if wanted is None else wanted[rows.to(wanted.device)])
+        draws = _generate(story, len(rows), None if wanted is None else wanted[rows.to(wanted.device)], shared)
         posterior = log_joint(story, rows_of(story, draws)).softmax(1)
         good = (posterior.gather(1, draws[CLUSTER][:, None]) >= min_posterior).view(tries, -1)
         found, first = good.any(0), good.int().argmax(0)
@@ -162,7 +180,7 @@ def columns(story: Story) -> dict[str, Tensor]:
         sites = Pass("draw", values).run(story.model, x)
     found = {}
     for site in sites.values():
-        if not (site.observed and _is_row(site)):
+        if not site.observed:
             continue
         up, down = site.value.reshape(2, -1).to(x)
         where = up.nan_to_num().long().clamp(0, story.n_features - 1)
@@ -225,11 +243,25 @@ def embed(story: Story, x: Any) -> Tensor:
         for part, batch in chunks(story, rows):
             labels = table[part].argmax(1).to(batch.device)
             joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels, latents="mean")
-            values = [s.value.reshape(len(batch), -1) for s in joint.guide.values() if s.local and s.name != CLUSTER]
+            values = [s.value.reshape(len(batch), -1) for s in local_latents(joint.guide).values()]
             if not values:
-                return table - table.mean(1, keepdim=True)
+                return _centred(table)
             parts.append(torch.cat(values, 1).cpu())
     return torch.cat(parts)
+
+
+def _centred(table: Tensor) -> Tensor:
+    """(rows, clusters) log joint less each row's mean.
+
+    A cluster that is impossible, at minus infinity, counts as the least probable that a number can say.
+    """
+    least = table.amax(1, keepdim=True) + math.log(torch.finfo(table.dtype).tiny)
+    finite = torch.where(table.isneginf(), torch.minimum(least, _least_possible(table)), table)
+    return finite - finite.mean(1, keepdim=True)
+
+
+def _least_possible(table: Tensor) -> Tensor:
+    return table.masked_fill(table.isneginf(), math.inf).amin(1, keepdim=True)
 
 
 def sample_posterior(story: Story, x: Any, draws: int = 1, seed: int | None = None) -> dict[str, Tensor]:
@@ -251,15 +283,17 @@ def sample_posterior(story: Story, x: Any, draws: int = 1, seed: int | None = No
     with evaluating(story, seed):
         for _ in range(draws):
             parts: dict[str, list[Tensor]] = {}
+            shared: dict[str, Tensor] = {}  # of the draw, for all of its rows
             for _, batch in chunks(story, rows):
-                joint = trace_joint(story.model, story.complete_guide, batch)
+                guide = Pass(values=shared).run(story.complete_guide, batch)
+                shared = shared or global_values(guide)
+                joint = model_joint(story.model, guide, batch)
                 cluster = torch.distributions.Categorical(logits=joint.table).sample()
                 parts.setdefault(CLUSTER, []).append(cluster.cpu())
-                for name, site in joint.guide.items():
-                    if site.local and name != CLUSTER:
-                        by_cluster = site.value.dim() > site.fn.event_dim + 1
-                        value = of_cluster(site.value, cluster) if by_cluster else site.value
-                        parts.setdefault(name, []).append(value.cpu())
+                for name, site in local_latents(joint.guide).items():
+                    by_cluster = site.value.dim() > site.fn.event_dim + 1
+                    value = of_cluster(site.value, cluster) if by_cluster else site.value
+                    parts.setdefault(name, []).append(value.cpu())
             for name, values in parts.items():
                 out.setdefault(name, []).append(torch.cat(values))
     return {name: torch.stack(values) for name, values in out.items()}

@@ -10,10 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probclust.joint import CLUSTER, Joint, Site, model_joint, require_finite, trace_joint
+from probclust.joint import Joint, Pass, model_joint, require_finite, trace_joint
 from probclust.progress import Progress, progress_bar
-from probclust.rows import admit, chunks, evaluating
+from probclust.rows import admit, chunk_size, chunks, evaluating
+from probclust.sites import CLUSTER, Site
 from probclust.story import Story
+
+MANY_DRAWS = 100
+"""Draws of a batch's latents from which further ones are made together, as Pyro's own time then counts once for all."""
+
+FEW_ROWS = 2048
+"""Rows of a pass up to which that is done."""
 
 Show = bool | Progress | None
 
@@ -105,21 +112,39 @@ def log_weights(story: Story, batch: Tensor, particles: int) -> Iterator[Tensor]
     Run it within `evaluating`: it draws from torch's random state.
     """
     joint = trace_joint(story.model, story.complete_guide, batch)
-    only = _only_draw(joint)
-    yield _finite_table(story, joint).logsumexp(1).cpu()
-    for _ in range(particles - 1):
+    only, together = _only_draw(joint), max(1, min(FEW_ROWS, chunk_size(story)) // len(batch))
+    singly = particles if together == 1 or _draws_globals(joint) else min(particles, MANY_DRAWS)
+    yield _log_weight(story, joint)
+    for _ in range(singly - 1):
         if only is None:
             joint = trace_joint(story.model, story.complete_guide, batch)
         else:  # q(latent | x) is the same for every draw: the encoder need not run again
             again = replace(only, value=only.fn.sample())
             joint = model_joint(story.model, {**joint.guide, again.name: again}, batch)
-        yield _finite_table(story, joint).logsumexp(1).cpu()
+        yield _log_weight(story, joint)
+    for done in range(singly, particles, together):
+        rows = batch.repeat(min(together, particles - done), 1)
+        weights = _log_weight(story, trace_joint(story.model, story.complete_guide, rows))
+        yield from weights.view(-1, len(batch))
+
+
+def _log_weight(story: Story, joint: Joint) -> Tensor:
+    weight = _finite_table(story, joint).logsumexp(1)
+    return (weight if joint.scaled is None else joint.weigh(weight)).cpu()
 
 
 def _only_draw(joint: Joint) -> Site | None:
-    """The one site of the guide that draws anything, if it is a row's; None where there are others, or none."""
-    drawn = [site for name, site in joint.guide.items() if name != CLUSTER and type(site.fn).__name__ != "Delta"]
-    return drawn[0] if len(drawn) == 1 and drawn[0].local else None
+    """The one site of the guide that depends on a draw, if it is a row's; None where there are others, or none."""
+    sites = [site for name, site in joint.guide.items() if name != CLUSTER]
+    *before, last = sites or [None]
+    if last is None or not (last.local and last.is_random):
+        return None
+    is_shared = all(site.latent and not site.local and not site.is_random for site in before)
+    return last if is_shared else None  # what comes after a draw may depend on it
+
+
+def _draws_globals(joint: Joint) -> bool:
+    return any(site.is_random and not site.local and name != CLUSTER for name, site in joint.guide.items())
 
 
 def _table(story: Story, batch: Tensor, latents: Any) -> Tensor:
@@ -135,8 +160,8 @@ def draws_latents(story: Story) -> bool:
     """Whether the guide draws anything but the cluster, so that bounds need several particles."""
     with evaluating(story, 0):
         x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
-        joint: Joint = trace_joint(story.model, story.complete_guide, x)
-    return any(name != CLUSTER and type(site.fn).__name__ != "Delta" for name, site in joint.guide.items())
+        guide = Pass().run(story.complete_guide, x)
+    return any(site.is_random for name, site in guide.items() if name != CLUSTER)
 
 
 def positive(name: str, value: Any) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from probclust.global_guide import GlobalGuide, Kind, checked_kind
+from probclust.module_parameters import keep_own_parameters
 from probclust.recorded import Part, fresh
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Story(Part):
 
     def constructed(self) -> None:
         """Add the automatic guide of the global latents, once the constructor is through."""
+        keep_own_parameters(self)
         self.add_global_guide()
 
     def use_global_guide(self, kind: Kind) -> None:

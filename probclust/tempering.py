@@ -21,10 +21,10 @@ from torch import distributions as td
 
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import NormExponential, PowerSpherical, VonMisesFisher
-from probclust.joint import CLUSTER, PLATE
 from probclust.likelihoods.mixed import Blocks
 from probclust.likelihoods.totals import GivenTotal
 from probclust.missing import ObservedFeatures, ObservedNormal
+from probclust.sites import CLUSTER, is_local
 
 Temperature = float | Mapping[str, float]
 
@@ -55,8 +55,7 @@ class Tempered(Messenger):
         return 1.0 if name == CLUSTER else self.temperature
 
     def _pyro_sample(self, msg: Any) -> None:
-        local = any(frame.name == PLATE for frame in msg["cond_indep_stack"])
-        if msg["done"] or msg["is_observed"] or not local or site_is_subsample(msg):
+        if msg["done"] or msg["is_observed"] or not is_local(msg) or site_is_subsample(msg):
             return
         temperature = self.of_site(msg["name"])
         if temperature == 1:

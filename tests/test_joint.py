@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from stories import CASE_NAMES, CASES, GUIDED, LATENT, FactorAnalysers, Poissons, VonMises
 
 import probclust as pc
@@ -21,6 +22,17 @@ OURS = [
 pytestmark = pytest.mark.usefixtures("float64")
 
 
+class Asked(Messenger):
+    """Tells a guide without a cluster of its own which one it is asked for."""
+
+    def __init__(self, cluster):
+        super().__init__()
+        self.cluster = cluster
+
+    def _pyro_clusters(self, msg):
+        msg["value"], msg["done"] = self.cluster, True
+
+
 def one_cluster_at_a_time(story, x, joint):
     """(rows, K) by Pyro's condition and trace handlers, given the latents of a pass."""
     columns = []
@@ -32,7 +44,8 @@ def one_cluster_at_a_time(story, x, joint):
                 given[name] = site.value[k] if enumerated else site.value
         column = torch.zeros(len(x))
         for program, sign in ((story.model, 1.0), (story.complete_guide, -1.0)):
-            trace = poutine.trace(poutine.condition(program, given)).get_trace(x)
+            with Asked(given["cluster"]):
+                trace = poutine.trace(poutine.condition(program, given)).get_trace(x)
             trace.compute_log_prob()
             for name, site in trace.nodes.items():
                 in_plate = any(frame.name == "data" for frame in site.get("cond_indep_stack", ()))
@@ -169,8 +182,9 @@ def test_masked_and_scaled_sites_count_as_pyro_counts_them():
 
     story, x = Missing(4, 3), torch.poisson(torch.full((6, 4), 2.0))
     joint = trace_joint(story.model, story.complete_guide, x)
-    torch.testing.assert_close(joint.table, one_cluster_at_a_time(story, x, joint))
-    torch.testing.assert_close(joint.table[1::2], 2 * story.logits.log_softmax(0).expand(3, 3))
+    torch.testing.assert_close(2 * joint.table, one_cluster_at_a_time(story, x, joint))
+    torch.testing.assert_close(joint.table[1::2], story.logits.log_softmax(0).expand(3, 3))
+    assert joint.scale == 2
 
 
 def test_the_mean_of_a_transformed_normal_is_the_image_of_its_bases_mean():

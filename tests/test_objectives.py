@@ -68,9 +68,7 @@ def test_exact_is_trace_enum_on_vade():
     torch.testing.assert_close(ours(Exact(), story, x), pyros_own(story, x))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: Amortised(4, 3), lambda: FactorAnalysers(4, 3), lambda: MixtureOfVAEs(4, 3, 2, (6,))]
-)
+@pytest.mark.parametrize("build", [lambda: Amortised(4, 3), lambda: FactorAnalysers(4, 3)])
 def test_amortised_is_trace_enum_where_the_guide_enumerates(build):
     story, x = build(), torch.randn(7, 4)
     expected, value = pyros_own(story, x), ours(AmortisedBound(), story, x)
@@ -206,11 +204,21 @@ def suboptimal():
     return story, x, exact_log_likelihood(story, x)
 
 
+class OfOneMind(MixtureOfVAEs):
+    """Its guide has a q(cluster | x) of its own, the same for all rows."""
+
+    def guide(self, x):
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", pyro.distributions.Categorical(torch.ones(self.n_clusters)))
+            pyro.sample("z", self.encoders(x, cluster))
+
+
 def test_bounds_stand_in_order_below_the_truth(suboptimal):
     story, x, truth = suboptimal
     hard, exact = per_row(Hard(), story, x, 1), per_row(Exact(), story, x, 1)
     assert (hard <= exact).all()
     assert (exact - hard).max() > 0.1
+    story.__class__ = OfOneMind
     amortised = per_row(AmortisedBound(), story, x, 1)
     assert (amortised <= exact).all()
     assert (exact - amortised).mean() > 0.1
