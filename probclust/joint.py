@@ -73,7 +73,7 @@ class Pass(Messenger):
         if isinstance(self.cluster, Tensor):
             msg["value"], msg["done"] = self.cluster, True
         elif self.cluster == "draw":
-            msg["value"], msg["done"] = torch.randint(*msg["args"], (self.n_rows,)), True
+            msg["value"], msg["done"] = torch.randint(msg["args"][0], (self.n_rows,)), True
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):

@@ -14,8 +14,8 @@ from torch import Tensor
 from probclust.data.checks import as_rows
 from probclust.figures import image_grid
 from probclust.imputation import Imputation
-from probclust.joint import CLUSTER
 from probclust.sampling import rows_of
+from probclust.sites import CLUSTER
 from probclust.story import Story
 
 Rows = Mapping[str, Tensor] | Imputation | Any

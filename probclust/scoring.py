@@ -136,11 +136,10 @@ def _log_weight(story: Story, joint: Joint) -> Tensor:
 def _only_draw(joint: Joint) -> Site | None:
     """The one site of the guide that depends on a draw, if it is a row's; None where there are others, or none."""
     sites = [site for name, site in joint.guide.items() if name != CLUSTER]
-    *before, last = sites or [None]
-    if last is None or not (last.local and last.is_random):
+    if not sites or not (sites[-1].local and sites[-1].is_random):
         return None
-    is_shared = all(site.latent and not site.local and not site.is_random for site in before)
-    return last if is_shared else None  # what comes after a draw may depend on it
+    before = all(site.latent and not site.local and not site.is_random for site in sites[:-1])
+    return sites[-1] if before else None  # what comes after a draw may depend on it
 
 
 def _draws_globals(joint: Joint) -> bool:
