@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probclust.data.named import Named, arranged
 from probclust.data.stored import Rows
 from probclust.errors import ComparisonWarning
 from probclust.importance import importance_bound
@@ -172,8 +173,10 @@ def _entry(given: Story | tuple[Any, Story], x: Any) -> Entry:
     if isinstance(given, Story):
         return Entry(given, admit(given, x), None)
     scaler, story = given
-    rows, log_scales = rescaled(scaler, x)
-    return Entry(story, admit(story, rows), log_scales)
+    seen = getattr(scaler, "feature_names_in_", story.feature_names)
+    table = arranged(x, seen, missing=story.missing)
+    rows, log_scales = rescaled(scaler, table)
+    return Entry(story, admit(story, Named(rows, table.names)), log_scales)
 
 
 def _check_stories(stories: Any) -> None:

@@ -138,9 +138,9 @@ def k_means(train: Source, rows: Source) -> dict[str, float]:
     from sklearn.cluster import KMeans
 
     started = time.perf_counter()
-    fitted = KMeans(N_CLUSTERS, n_init=10, random_state=0).fit(train.x.numpy())
+    fitted = KMeans(N_CLUSTERS, n_init=10, random_state=0).fit(train.x.values)
     seconds = time.perf_counter() - started
-    return {**_agreement(rows.y, fitted.predict(rows.x.numpy())), "seconds": seconds}
+    return {**_agreement(rows.y, fitted.predict(rows.x.values)), "seconds": seconds}
 
 
 def reproduction(out: Path, entries: Sequence[Entry], fits: Mapping[str, Mapping[str, Any]], seeds: int) -> list[str]:

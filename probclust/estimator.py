@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pyro.infer import ELBO
@@ -15,7 +16,8 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from probclust.data.checks import enough_rows
+from probclust.data.checks import as_array, enough_rows
+from probclust.data.named import Named, arranged
 from probclust.engines import Engine
 from probclust.fitting import fit
 from probclust.recipe import Step
@@ -114,7 +116,8 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
 
         Args:
             X: (rows, n_features) finite numbers, at least as many rows as clusters; make a sparse matrix dense
-                first. NaN stands for missing entries where `story_arguments` have missing=True.
+                first. NaN stands for missing entries where `story_arguments` have missing=True. Where columns have
+                names, those of later tables are put in the same order by name.
             y: ignored, unless `semi_supervised`: then (rows,) classes of any kind, at most `n_clusters` of them, and
                 -1 where unknown (None and NaN too).
 
@@ -150,12 +153,12 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             engine=self.engine,
             progress=bool(self.verbose),
         )
-        if rows.dtype == np.float64 and not draws_latents(story):
-            _use_float64(story, rows)
+        if rows.values.dtype == np.float64 and not draws_latents(story):
+            _use_float64(story, rows.values)
         self.story_ = story
         self.n_iter_ = sum(entry["restart"] == self.record_.restart for entry in self.record_.history)
         self.labels_ = predict(story, rows).numpy()
-        self._n_features_out = embed(story, rows[:1]).shape[1]
+        self._n_features_out = embed(story, rows.values[:1]).shape[1]
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -211,18 +214,25 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         clusters = draws.pop("cluster")
         return rows_of(self.story_, draws).numpy(), clusters.numpy()
 
-    def _rows(self, X: Any, reset: bool = False) -> NDArray[Any]:
+    def _rows(self, X: Any, reset: bool = False) -> Named:
+        """The rows, checked, with the names of their columns; those of a fitted estimator in its order."""
         if not reset:
             check_is_fitted(self)
-        rows: NDArray[Any] = validate_data(
+        table = arranged(X, None if reset else self.story_.feature_names, "X", missing=self._takes_missing())
+        values = table.values
+        if isinstance(values, Tensor):
+            values = as_array(table, "X")
+        elif hasattr(X, "var_names"):  # of an AnnData, whose X is often sparse
+            values = pd.DataFrame(as_array(table, "X"), columns=table.names)
+        rows = validate_data(
             self,
-            X,
+            values,
             reset=reset,
             dtype=[np.float32, np.float64],
             ensure_min_samples=2 if reset else 1,
             ensure_all_finite="allow-nan" if self._takes_missing() else True,
         )
-        return rows
+        return Named(rows, table.names)
 
     def _takes_missing(self) -> bool:
         """Whether the story takes NaN for entries that were not observed."""

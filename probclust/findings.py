@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust import metrics
-from probclust.data.stored import Rows
 from probclust.measure import why_no_density
+from probclust.rows import admit
 from probclust.sampling import reconstruct, rows_of, sample
 from probclust.scoring import log_joint, log_likelihood, predict, responsibilities
 from probclust.story import Story
@@ -37,6 +37,7 @@ def scores(story: Story, x: Any, y: Any = None, *, particles: int = 100, seed: i
         story is no density of x, and why_no_density then says why. accuracy, nmi and ari, where y is given. sizes:
         rows in each cluster. entropy: of p(cluster | x), mean over the rows, in nats. rows: their number.
     """
+    x = admit(story, x)
     reason = why_no_density(story, x)
     bound = None if reason else log_likelihood(story, x, particles=particles, seed=seed).double()
     found: dict[str, Any] = {
@@ -141,7 +142,7 @@ def _rounded(values: Tensor | None) -> Any:
 
 
 def find(
-    name: str, story: Story, x: Rows, y: Any = None, *, particles: int = 100, seed: int = 0, n_images: int = 10
+    name: str, story: Story, x: Any, y: Any = None, *, particles: int = 100, seed: int = 0, n_images: int = 10
 ) -> Findings:
     """Score, cluster, sample and picture.
 
@@ -154,6 +155,7 @@ def find(
         seed: of every draw.
         n_images: draws from each cluster, and rows to reconstruct.
     """
+    x = admit(story, x)
     clusters = predict(story, x).numpy()
     rng = np.random.default_rng(seed)
     shown = np.sort(rng.permutation(len(x))[:MAX_POINTS])

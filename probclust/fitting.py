@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -24,7 +25,7 @@ from probclust.precision import checked_precision, matrix_products, without_deno
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
-from probclust.rows import Survey, admit_all
+from probclust.rows import admit_all
 from probclust.scoring import positive, predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
 from probclust.story import Story
@@ -59,9 +60,11 @@ def fit(
 
     Args:
         story: the story; its parameters are trained where they stand, and stay on the device of the fit.
-        x: (rows, n_features) numbers: numpy, torch, pandas, scipy sparse, memory-mapped. Sparse and memory-mapped ones,
-            and what `pc.data.read` leaves in a parquet file, are read by batch where they exceed 64 MiB: the steps of
-            the warm start then see a random sample of up to 20,000 rows and 64 MiB, the training all rows.
+        x: (rows, n_features) numbers: numpy, torch, pandas, polars, scipy sparse, AnnData (its X), memory-mapped. The
+            story keeps the names of columns (`story.feature_names`): later tables are put in their order by name.
+            Sparse and memory-mapped ones, and what `pc.data.read` leaves in a parquet file, are read by batch where
+            they exceed 64 MiB: the steps of the warm start then see a random sample of up to 20,000 rows and 64 MiB,
+            the training all rows.
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         pairs: rows known to share their cluster, or not to; the SVI steps pay for pairs that they break.
         epochs: epochs of the SVI steps, instead of the recipe's.
@@ -122,12 +125,15 @@ def fit(
         "n_init": n_init,
         "precision": None if precision is None else str(precision),
         "rows": rows.shape[0],
-        "data": _digest(survey, known),
+        "data": survey.digest,
     }
+    if known is not None:
+        settings["known"] = hashlib.blake2b(known.numpy().data, digest_size=16).hexdigest()
     if isinstance(recipe, Mapping) and recipe:
         settings["recipe"] = dict(recipe)
     if pairs is not None:
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
+    story.feature_names = survey.names or story.feature_names
     fabric = fabric_for(device, devices, matmuls)
     if devices > 1:
         settings["devices"] = fabric.world_size
@@ -174,13 +180,6 @@ def _occupancy(story: Story, rows: Rows) -> list[float]:
     counts = torch.bincount(predict(story, rows), minlength=story.n_clusters)
     shares: list[float] = (counts.double() / len(rows)).tolist()
     return shares
-
-
-def _digest(survey: Survey, known: Tensor | None) -> str:
-    if known is not None:
-        survey.digest.update(known.numpy().data)
-    digest: str = survey.digest.hexdigest()
-    return digest
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:

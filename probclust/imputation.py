@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from pyro.distributions import StudentT, constraints
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from probclust.data.checks import as_rows
+from probclust.data.named import arranged
 from probclust.data.stored import resident
 from probclust.errors import NonFiniteError
 from probclust.joint import Pass, trace_joint
@@ -309,12 +308,9 @@ def _admit_known(story: Story, x: Any, seed: int) -> tuple[Tensor, Tensor, dict[
             f"{type(story).__name__} conditions on x (conditional = True), so it has no distribution of one part of "
             "a row given another"
         )
-    if isinstance(x, pd.DataFrame):
-        x = x.to_numpy(dtype=np.float64, na_value=np.nan)
-    values = x.detach().cpu() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x, dtype=np.float64))
-    seen = ~values.isnan()
-    zeros = values.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    rows = as_rows(zeros, n_features=story.n_features, dtype=story.dtype)
+    table = arranged(x, story.feature_names, missing=True)
+    rows = as_rows(table, n_features=story.n_features, dtype=story.dtype, missing=True)
+    seen = ~rows.isnan()
     where = columns(story)
     times = torch.cat(list(where.values())).bincount(minlength=story.n_features)
     wrong = ~seen.all(0) & (times != 1)

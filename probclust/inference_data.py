@@ -16,7 +16,7 @@ from probclust.alignment import cluster_order
 from probclust.data.stored import Rows
 from probclust.joint import Joint, Locals, Pass, require_finite
 from probclust.measure import why_no_density
-from probclust.rows import admit, chunks, evaluating
+from probclust.rows import admit, chunks, evaluating, in_order
 from probclust.sampling import columns, placeholder
 from probclust.scoring import log_likelihood, positive, responsibilities
 from probclust.sites import CLUSTER, Site, local_latents
@@ -89,7 +89,8 @@ def to_inference_data(
         ((1, 4, 5), (1, 4, 5, 2))
     """
     stories = [story] if isinstance(story, Story) else _restarts(story)
-    rows, draws = admit(stories[0], x), positive("draws", draws)
+    table, draws = in_order(stories[0], x), positive("draws", draws)
+    rows = admit(stories[0], table)
     chains = [_chain(one, rows, draws, seed + number, particles) for number, one in enumerate(stories)]
     reference = responsibilities(stories[0], rows)
     for one, chain in zip(stories[1:], chains[1:], strict=True):
@@ -98,7 +99,7 @@ def to_inference_data(
     for group, arrays in groups.items():
         if group != "observed_data":
             groups[group] = {name: np.concatenate([chain[group][name] for chain in chains]) for name in arrays}
-    feature = np.array([str(c) for c in x.columns]) if hasattr(x, "columns") else np.arange(stories[0].n_features)
+    feature = np.array(table.names or range(stories[0].n_features))
     dims, coords = _local_dims(stories[0], groups, feature)
     for name, value in groups.pop("globals").items():
         dims[name] = [f"{name}_dim_{i}" for i in range(value.ndim - 2)]
@@ -125,6 +126,8 @@ def _restarts(stories: Any) -> list[Story]:
     kinds = {(type(one).__qualname__, one.n_features, one.n_clusters) for one in stories}
     if len(kinds) > 1:
         raise ValueError(f"restarts must be of one class, n_features and n_clusters, got {sorted(kinds)}")
+    if len(names := {one.feature_names for one in stories} - {None}) > 1:
+        raise ValueError(f"restarts must be fitted to the same columns in the same order, got {names}")
     return list(stories)
 
 

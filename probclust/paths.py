@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
@@ -88,9 +89,12 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site]]:
             f"{type(story).__name__} conditions on x (conditional = True), so no path leads from one row to another; "
             "interpolate between clusters, if it can be sampled"
         )
-    if not hasattr(end, "__len__") or len(end) != story.n_features:
+    if isinstance(end, pd.Series):  # a row of a frame, with the names of its columns
+        row = resident(admit(story, end.to_frame().T))
+    elif hasattr(end, "__len__") and len(end) == story.n_features:
+        row = resident(admit(story, torch.as_tensor(end)[None]))
+    else:
         raise ValueError(f"{name} must be a cluster's index or one row of n_features={story.n_features} numbers")
-    row = resident(admit(story, torch.as_tensor(end)[None]))
     label = predict(story, row)
     with evaluating(story, 0):
         joint = trace_joint(

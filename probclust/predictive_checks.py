@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from probclust.data.stored import resident
-from probclust.rows import admit
+from probclust.rows import admit, in_order
 from probclust.sampling import rows_of, sample
 from probclust.scoring import draws_latents, log_joint, positive
 from probclust.story import Story
@@ -85,10 +85,11 @@ def predictive_check(
         >>> bool((table["p_adjusted"] < 0.05).all())
         True
     """
-    rows = resident(admit(story, x))
+    given = in_order(story, x)
+    rows = resident(admit(story, given))
     positive("particles", particles)
     positive("permutations", permutations)
-    features = [*map(str, x.columns)] if isinstance(x, pd.DataFrame) else list(range(story.n_features))
+    features = list(given.names or range(story.n_features))
     rng = np.random.default_rng(seed)
     labels = _drawn_clusters(story, rows, particles, rng)
     real = rows.double().numpy()

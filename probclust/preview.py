@@ -14,6 +14,7 @@ from torch import Tensor
 from probclust.data.checks import as_rows
 from probclust.figures import image_grid
 from probclust.imputation import Imputation
+from probclust.rows import in_order
 from probclust.sampling import rows_of
 from probclust.sites import CLUSTER
 from probclust.story import Story
@@ -28,7 +29,7 @@ def to_frame(story: Story, rows: Rows, names: Sequence[str] | None = None) -> pd
     Args:
         story: the story that they are of.
         rows: what `pc.sample` gives; an `Imputation`, of which the means are shown; or (rows, n_features).
-        names: of the features; None for their numbers.
+        names: of the features; None for those of the story's fit, else their numbers.
 
     Returns:
         pandas.DataFrame: "cluster" where it is known, then a column for each feature; whole numbers as integers.
@@ -43,6 +44,7 @@ def to_frame(story: Story, rows: Rows, names: Sequence[str] | None = None) -> pd
         ['cluster', 'width', 'height']
     """
     x = _rows(story, rows)
+    names = names or story.feature_names
     if names is not None and len(names) != story.n_features:
         raise ValueError(f"names must hold one for each of n_features={story.n_features} columns, got {len(names)}")
     frame = pd.DataFrame(x, columns=list(range(story.n_features)) if names is None else list(names))
@@ -84,5 +86,5 @@ def _rows(story: Story, rows: Rows) -> NDArray[Any]:
     elif isinstance(rows, Mapping):
         found = rows_of(story, dict(rows))
     else:
-        found = as_rows(rows, n_features=story.n_features, dtype=torch.float64)
+        found = as_rows(in_order(story, rows), n_features=story.n_features, dtype=torch.float64)
     return found.numpy()

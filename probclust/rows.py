@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from probclust.contract import check_contract, check_support
+from probclust.data.named import Named, Names, arranged
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
@@ -23,20 +24,33 @@ memory is used again from chunk to chunk. Other devices take four times as many.
 
 
 def admit(story: Story, x: Any) -> Rows:
-    """`x` checked against the story: (rows, n_features) of the story's dtype.
+    """`x` checked against the story: (rows, n_features) of the story's dtype, its columns in the story's order.
 
     The story's contract is checked on a few rows, the first time.
+
+    Args:
+        story: the story. Where it was fitted to named columns, those of `x` are put in their order by name.
+        x: (rows, n_features) of any kind; without names (an array), columns go by their position.
 
     Returns:
         A tensor on the CPU, or rows that stay where they are and are checked as they are read
         (`probclust.data.stored`).
     """
     checked_story(story)
-    rows = as_batches(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
+    rows = as_batches(in_order(story, x), n_features=story.n_features, dtype=story.dtype, missing=story.missing)
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True
     return rows
+
+
+def in_order(story: Story, x: Any) -> Named:
+    """The columns of `x`, of any kind, in the order in which the story was fitted to them.
+
+    Raises:
+        ValueError: both have names, and these differ.
+    """
+    return arranged(x, story.feature_names, missing=story.missing)
 
 
 @dataclass(frozen=True)
@@ -47,31 +61,35 @@ class Survey:
         rows: as `admit` gives them; stored ones are not checked again.
         low: (n_features,) least value of each column.
         high: (n_features,) largest.
-        digest: hash of all values, the same wherever the rows are.
+        digest: hash of all values as float32, the same wherever the rows are.
+        names: of the columns, where they have any.
     """
 
     rows: Rows
     low: Tensor
     high: Tensor
-    digest: Any
+    digest: str
+    names: Names | None
 
 
 def admit_all(story: Story, x: Any) -> Survey:
     """`admit`, and every row's observed values checked against their distribution's support."""
-    rows = admit(story, x)
+    checked_story(story)
+    table = in_order(story, x)
+    rows = admit(story, table)
     digest, lows, highs = hashlib.blake2b(digest_size=16), [], []
     could_fail, size = check_support(story, rows[:8].to(story.device)), chunk_size(story)
     for start in range(0, len(rows), size):
         batch = rows[start : start + size].cpu()
         if could_fail:
             check_support(story, batch.to(story.device))
-        digest.update(batch.numpy().data)
+        digest.update(batch.float().numpy().data)
         low, high = torch.aminmax(batch, dim=0)
         lows.append(low)
         highs.append(high)
     if isinstance(rows, StoredRows):
         rows.is_checked = True
-    return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest)
+    return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest.hexdigest(), table.names)
 
 
 def chunk_size(story: Story) -> int:

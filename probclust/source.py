@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probclust.data.stored import Rows
+    from probclust.data.named import Named
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,20 @@ class Source:
     Attributes:
         source: the name of a data set, or the absolute path of a file.
         label: the column that held the labels, where one was chosen.
-        x: (rows, features) float32; left in the file where large.
+        x: (rows, features) finite numbers and the names of the columns, where the file has any.
         y: (rows,) labels, integers or strings, or None. They only score.
         image_shape: height and width where each row is an image with pixels from 0 to 1.
         lengths: rows of each recording where rows are in order of time.
         documents: whether each row is a document, and each column the weights of a word.
-        columns: names of the features, where the file has names.
     """
 
     source: str
     label: str | None
-    x: Rows
+    x: Named
     y: Any
     image_shape: tuple[int, int] | None
     lengths: tuple[int, ...] | None = None
     documents: bool = False
-    columns: tuple[str, ...] | None = None
 
     def known(self) -> dict[str, Any]:
         """What recipes may ask about the rows."""
@@ -44,7 +42,7 @@ class Source:
         rows, features = self.x.shape
         shape = None if self.image_shape is None else list(self.image_shape)
         facts = {"source": self.source, "label": self.label, "rows": rows, "features": features, "image_shape": shape}
-        return facts if self.columns is None else facts | {"columns": list(self.columns)}
+        return facts if self.x.names is None else facts | {"columns": list(self.x.names)}
 
 
 def read_source(
@@ -63,6 +61,7 @@ def read_source(
         ValueError: the file, a value in it, or the shape is wrong.
     """
     from probclust.data import load, names, read
+    from probclust.data.named import opened
     from probclust.data.stored import as_batches
 
     if data in names():
@@ -78,17 +77,16 @@ def read_source(
             raise FileNotFoundError(f"--data {data}: no such file, and no data set of that name ({', '.join(names())})")
         x, y = read(path, label=label)
         shape, lengths, documents, source = None, None, False, str(path.resolve())
+    table = opened(x, "data")
     try:
-        rows = as_batches(x, name="data", missing=missing)
+        rows = as_batches(table, name="data", missing=missing)
     except TypeError as error:
-        hint = "; --label COLUMN names a column of labels" if hasattr(x, "columns") else ""
+        hint = "; --label COLUMN names a column of labels" if table.names else ""
         raise TypeError(f"{error}{hint}") from error
     if y is not None and (getattr(y, "ndim", 1) != 1 or len(y) != len(rows)):
         raise ValueError(f"{data}: the labels must have one entry for each of {len(rows)} rows, got shape {y.shape}")
-    names_of = getattr(x, "columns", getattr(getattr(x, "table", None), "columns", ()))
-    columns = tuple(names_of) if len(names_of) and all(isinstance(name, str) for name in names_of) else None
     shape = checked_shape(image_shape, rows.shape[1]) or shape
-    return Source(source, label, rows, y, shape, lengths, documents, columns)
+    return Source(source, label, table, y, shape, lengths, documents)
 
 
 def checked_shape(text: str | None, n_features: int) -> tuple[int, int] | None:

@@ -37,6 +37,7 @@ def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | 
         "story": describe(story, tensors),
         "global_guide": story.global_guide_kind,
         "dtype": str(story.dtype).removeprefix("torch."),
+        "feature_names": story.feature_names,
         "facts": dict(facts or {}),
     }
     write_archive(path, "story", tensors, description)
@@ -73,6 +74,7 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
             story.use_global_guide(description["global_guide"])
             story.to(getattr(torch, description["dtype"]))  # the guide too: its priors may be of another dtype
             story.load_state_dict(state)
+            story.feature_names = tuple(description.get("feature_names") or ()) or None
     except SavedStoryError:
         raise
     except Exception as error:

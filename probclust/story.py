@@ -36,6 +36,8 @@ class Story(Part):
         missing: True where NaN entries of `x` count as unobserved: model and guide take them (see
             `probclust.missing`); else they are refused at the door.
         may_empty: True where clusters are meant to lose all their rows, so that a fit does not warn of empty ones.
+        feature_names: the names of the columns that the story was fitted to, in its order, where they had any: tables
+            with names are put in this order, and those with other names are refused. `pc.save` keeps them.
         arguments: the constructor's arguments, recorded, from which `pc.load` and restarts build the story anew.
 
     Examples:
@@ -58,6 +60,7 @@ class Story(Part):
     is_density: bool = True
     missing: bool = False
     may_empty: bool = False
+    feature_names: tuple[str, ...] | None = None
 
     def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
         for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):

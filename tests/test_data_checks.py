@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import decimal
 import warnings
 
 import numpy as np
@@ -60,6 +61,70 @@ def test_every_kind_of_table_is_taken(kind):
     assert not rows.requires_grad
 
 
+def masked(x, mask):
+    return np.ma.array(x, mask=mask, dtype=float)
+
+
+MASKED = {
+    "array": lambda: masked([[1, 2], [3, -999]], [[0, 0], [0, 1]]),
+    "whole numbers": lambda: np.ma.array([[1, 2], [3, -999]], mask=[[0, 0], [0, 1]]),
+    "list of rows": lambda: [masked([1, 2], [0, 0]), masked([3, -999], [0, 1])],
+    "tensor": lambda: torch.masked.as_masked_tensor(
+        torch.tensor([[1.0, 2.0], [3.0, -999.0]]), torch.tensor([[True, True], [True, False]])
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors is in prototype")
+@pytest.mark.parametrize("kind", MASKED)
+def test_masked_entries_are_missing_ones(kind):
+    x = MASKED[kind]()
+    with pytest.raises(ValueError, match="x must have no masked values, first in row 1, column 1: impute them"):
+        as_rows(x)
+    np.testing.assert_array_equal(as_rows(x, missing=True), [[1, 2], [3, np.nan]])
+
+
+def test_masked_labels_are_refused():
+    with pytest.raises(ValueError, match="y must have no masked values, first in row 1:"):
+        as_labels(np.ma.array([0, 1], mask=[0, 1]), 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ([True, False], [1, 0]),
+        (pd.array([True, None], dtype="boolean"), [1, np.nan]),
+        (pd.array([3, None], dtype="Int64"), [3, np.nan]),
+        (np.array([True, None], dtype=object), [1, np.nan]),
+        (np.array([decimal.Decimal("1.5"), None], dtype=object), [1.5, np.nan]),
+        (pd.arrays.SparseArray([0.0, 2.0]), [0, 2]),
+        (np.array([1, 2], dtype=np.uint8), [1, 2]),
+    ],
+)
+def test_columns_of_a_frame_that_are_numbers(column, expected):
+    frame = pd.DataFrame({"a": [0.5, 1.5], "b": column})
+    np.testing.assert_array_equal(as_rows(frame, missing=True), np.column_stack([[0.5, 1.5], expected]))
+    np.testing.assert_array_equal(as_rows(frame[["b"]], missing=True)[:, 0], expected)
+
+
+class Endless:
+    """An object with a length and entries, which NumPy would ask for one by one."""
+
+    def __len__(self):
+        return 600
+
+    def __getitem__(self, index):
+        raise AssertionError("asked for an entry")
+
+
+@pytest.mark.parametrize("x", [Endless(), {"a": [1.0]}, (row for row in TABLE), object()])
+def test_what_is_no_table_is_refused_at_once(x):
+    with pytest.raises(
+        TypeError, match=f"x must be a table of real numbers, got {type(x).__name__}; expected an array"
+    ):
+        as_rows(x)
+
+
 def test_no_copy_where_none_is_needed():
     array = np.ones((4, 2), np.float32)
     assert as_rows(array).data_ptr() == array.ctypes.data
@@ -111,6 +176,10 @@ def test_expected_sizes_are_held():
         (np.zeros((2, 2), "datetime64[s]"), "datetime64"),
         (pd.DataFrame({"age": [1, 2], "name": ["a", "b"]}), "in column 'name'"),
         (pd.DataFrame({"when": pd.to_datetime(["2020-01-01"])}), "in column 'when'"),
+        (pd.DataFrame({"a": [1, 2, 3], "b": [1, None, "?"]}), r"such as '\?' in row 2, in column 'b'"),
+        (pd.DataFrame({"a": [1.0], "b": [1j]}), "dtype complex128 in column 'b'"),
+        (pd.DataFrame({"a": pd.Categorical([1, 2])}), "dtype category in column 'a'"),
+        ("rows.csv", r"pc\.data\.read\('rows\.csv'\)"),
         (None, "dtype object"),
     ],
 )

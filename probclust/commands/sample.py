@@ -86,7 +86,7 @@ def sample(
 
         write_png(out, pc.to_images(fitted, drawn, shape))
     elif suffix == ".csv":
-        frame = pc.to_frame(fitted, drawn, folder.record()["data"].get("columns"))
+        frame = pc.to_frame(fitted, drawn)
         if modes:
             frame.insert(0, "cluster", range(fitted.n_clusters), allow_duplicates=True)
         frame.to_csv(out, index=False)

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probclust.data.named import Named, opened
+
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -29,8 +31,8 @@ def as_rows(
     A tensor or array that is already as wanted is not copied: the result shares its memory.
 
     Args:
-        x: (rows, features), of any real dtype: a NumPy array (also memory-mapped or not contiguous), a
-            tensor, a pandas frame, a SciPy sparse matrix (made dense) or a list of lists.
+        x: (rows, features), of any real dtype and any kind that `probclust.data.named.opened` takes; sparse ones are
+            made dense.
         n_features: The number of features that the story expects, if it is known.
         min_rows: The smallest number of rows that is enough.
         name: What the error messages call it.
@@ -48,13 +50,14 @@ def as_rows(
         >>> as_rows([[1, 2, 3], [4, 5, 6]]).shape
         torch.Size([2, 3])
     """
-    array = _real_array(x, name)
+    table = opened(x, name, missing=missing)
+    array = as_array(table, name)
     check_shape(array.shape, n_features, min_rows, name)
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which is reported below
         rows = np.require(array, _NUMPY_DTYPES[dtype], requirements=["C", "W"])
     if min(rows.strides) < 0:  # a reversed axis of length 1 counts as contiguous, but torch refuses it
         rows = rows.copy()
-    check_finite(rows, array, name=name, missing=missing, columns=x.columns if isinstance(x, pd.DataFrame) else None)
+    check_finite(rows, array, name=name, missing=missing, columns=table.names)
     return torch.from_numpy(rows)
 
 
@@ -78,7 +81,7 @@ def as_labels(y: Any, n_rows: int, n_clusters: int | None = None, unknown: int =
         >>> as_labels([0, -1, 2], n_rows=3, n_clusters=3)
         tensor([ 0, -1,  2])
     """
-    array = _real_array(y, "y")
+    array = as_array(opened(y, "y"), "y")
     if array.shape != (n_rows,):
         raise ValueError(f"y must have one entry for each row, shape ({n_rows},), got shape {array.shape}")
     with np.errstate(invalid="ignore"):  # NaN and infinities differ from their cast, and are reported below
@@ -129,18 +132,22 @@ def check_varied(x: Tensor, name: str = "x", n_rows: int | None = None) -> None:
         )
 
 
-def _real_array(x: Any, name: str) -> NDArray[Any]:
-    """View `x` as an array of bool, integer or float dtype."""
+def as_array(table: Named, name: str) -> NDArray[Any]:
+    """The values of a table as an array of bool, integer or float dtype, of any shape.
+
+    Raises:
+        TypeError: they are no real numbers.
+        ValueError: the rows differ in length.
+    """
+    x = table.values
     if isinstance(x, Tensor):
         x = x.detach().cpu()
         x = (x.to_dense() if x.layout != torch.strided else x).resolve_conj().resolve_neg()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     elif isinstance(x, pd.DataFrame):
-        x = _frame_values(x, name)
+        x = frame_values(x, name)
     elif hasattr(x, "toarray"):  # SciPy's sparse matrices and arrays
         x = x.toarray()
-    elif np.ma.is_masked(x):
-        raise ValueError(f"{name} must have no masked values: impute them, or drop their rows")
     try:
         array = np.asarray(x)
     except ValueError as error:  # a list whose rows differ in length
@@ -148,23 +155,46 @@ def _real_array(x: Any, name: str) -> NDArray[Any]:
     if array.dtype.kind == "c":
         raise TypeError(f"Complex data not supported: {name} must hold real numbers, got dtype {array.dtype}")
     if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{name} must hold real numbers, got dtype {array.dtype}; encode text and categories as numbers"
-        )
+        hint = f" (a path? read the file with pc.data.read({x!r}))" if isinstance(x, str) else ""
+        remedy = f"{name}.astype(float)" if array.dtype.kind == "O" and array.ndim else "encode text and categories"
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}{hint}; make it numbers: {remedy}")
     return array
 
 
-def _frame_values(frame: pd.DataFrame, name: str) -> NDArray[Any]:
-    for column in range(frame.shape[1]):  # by position: names may repeat
-        dtype = frame.dtypes.iloc[column]
-        if not pd.api.types.is_numeric_dtype(dtype):
-            raise TypeError(
-                f"{name} must hold numbers only, got dtype {dtype} in column {frame.columns[column]!r}; "
-                "drop the column or encode it as numbers"
-            )
-    if any(pd.api.types.is_extension_array_dtype(dtype) for dtype in frame.dtypes):
-        return frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    return frame.to_numpy()
+def frame_values(frame: pd.DataFrame, name: str = "x") -> NDArray[Any]:
+    """(rows, features) values of a frame; True is 1, and what is not there NaN.
+
+    Raises:
+        TypeError: a column does not hold numbers; names it.
+    """
+    numbers = [_number_dtype(frame.iloc[:, place], frame.columns[place], name) for place in range(frame.shape[1])]
+    if all(isinstance(dtype, np.dtype) for dtype in numbers):
+        return frame.to_numpy(np.result_type(*numbers) if numbers else None)
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _number_dtype(column: pd.Series[Any], label: Any, name: str) -> Any:
+    """The dtype of a column of real numbers; None where they are Python objects."""
+    dtype = column.dtype
+    is_object = pd.api.types.is_object_dtype(dtype)
+    if is_object:
+        if pd.api.types.infer_dtype(column, skipna=True) in NUMBERS:
+            return None
+    elif getattr(dtype, "kind", "O") != "c" and (
+        pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+    ):
+        return dtype
+    where, got = f"in column {label!r}", f"dtype {dtype}"
+    if is_object or pd.api.types.is_string_dtype(dtype):
+        text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+        if text.any():
+            row = int(text.argmax())
+            got += f", such as {column.iloc[row]!r} in row {row},"
+    raise TypeError(f"{name} must hold numbers only, got {got} {where}; drop the column or encode it as numbers")
+
+
+NUMBERS = {"integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"}
+"""What pandas calls a column of Python objects that are numbers, or nothing."""
 
 
 def check_shape(shape: tuple[int, ...], n_features: int | None, min_rows: int, name: str) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust.data.checks import as_rows, check_finite, check_shape
+from probclust.data.named import Named, opened
 from probclust.data.tables import MappedTable, SparseTable, Table, memory_map
 
 RESIDENT_BYTES = 2**26
@@ -89,6 +90,18 @@ class StoredRows:
         rows[order] = self._array(self.table.pick(ordered), lambda row: int(ordered[row]))
         return self._tensor(rows).reshape(*numbers.shape, self.shape[1])
 
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """Names of the features, where the table has any."""
+        return getattr(self.table, "columns", None)
+
+    def select(self, columns: Sequence[str]) -> StoredRows:
+        """The same rows with those features, by name and in that order."""
+        table: Any = self.table
+        return StoredRows(
+            table.select(columns), dtype=self.dtype, device=self.device, name=self.name, missing=self.missing
+        )
+
     def split(self, size: int) -> Iterator[Tensor]:
         """Consecutive rows, `size` at a time, as `torch.Tensor.split` gives them."""
         for start in range(0, len(self), size):
@@ -125,7 +138,7 @@ class StoredRows:
         with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check reports
             rows: NDArray[Any] = np.require(values, _NUMPY[self.dtype], requirements=["C", "W"])
         if not self.is_checked:
-            check_finite(rows, values, name=self.name, missing=self.missing, number=number)
+            check_finite(rows, values, name=self.name, missing=self.missing, columns=self.columns, number=number)
         return rows
 
     def _tensor(self, rows: NDArray[Any]) -> Tensor:
@@ -173,15 +186,15 @@ def as_batches(
     Returns:
         A tensor on the CPU, all of it checked; or stored rows, checked as they are read.
     """
-    if isinstance(x, StoredRows):
-        x = x.table
+    table = opened(x, name, missing=missing)
+    x = table.values.table if isinstance(table.values, StoredRows) else table.values
     if not isinstance(x, Tensor):
         if memory_map(x) is not None and x.dtype.kind in "biuf" and x.ndim == 2:
             x = MappedTable(x)
         elif hasattr(x, "tocsr") and x.ndim == 2 and x.dtype.kind in "biuf":
             x = x if x.shape[0] * x.shape[1] * dtype.itemsize <= RESIDENT_BYTES else SparseTable(x)
     if not _is_table(x):
-        return as_rows(x, n_features=n_features, name=name, dtype=dtype, missing=missing)
+        return as_rows(Named(x, table.names), n_features=n_features, name=name, dtype=dtype, missing=missing)
     check_shape(x.shape, n_features, 1, name)
     rows = StoredRows(x, dtype=dtype, name=name, missing=missing)
     return resident(rows) if rows.nbytes <= RESIDENT_BYTES else rows

@@ -23,6 +23,7 @@ class Table(Protocol):
     """(rows, features) of real numbers that need not be in memory; any object with these members is one.
 
     Where rows are best read in certain parts, a member `edges`, an (n_parts + 1,) array of row numbers, says in which.
+    Where features have names, a member `columns` gives them, and `select(columns)` a table of these in that order.
     """
 
     @property
