@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from probclust.locking import alone
 from probclust.story import Story
 
 
@@ -24,7 +25,7 @@ def new_story(chosen: type[Story], n_features: int, n_clusters: int, seed: int, 
     Raises:
         ValueError: the constructor refuses the arguments.
     """
-    with torch.random.fork_rng():
+    with alone, torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             return chosen(n_features=n_features, n_clusters=n_clusters, **arguments)

@@ -12,12 +12,14 @@ from torch.distributions import Independent, constraints
 
 from probclust.errors import ContractError, NonFiniteError
 from probclust.joint import Joint, Pass, blame, global_sites, trace_joint
+from probclust.locking import alone
 from probclust.module_parameters import keep_own_parameters
 from probclust.sites import CLUSTER, Site
 from probclust.story import Story, checked_story
 from probclust.untouched import untouched
 
 
+@alone
 def check_contract(story: Story, x: Tensor) -> None:
     """Check that a story keeps the contract, on a few rows of `x`.
 
@@ -236,6 +238,7 @@ def _check_shapes(story: Story, joint: Joint) -> None:
                 )
 
 
+@alone
 def check_support(story: Story, x: Tensor) -> bool:
     """Check that the observed values of `x` lie in their distributions' supports, as `check_contract` does of a few.
 

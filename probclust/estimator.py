@@ -20,6 +20,7 @@ from probclust.data.checks import as_array, enough_rows
 from probclust.data.named import Named, arranged
 from probclust.engines import Engine
 from probclust.fitting import fit
+from probclust.locking import alone
 from probclust.recipe import Step
 from probclust.record import FitRecord
 from probclust.recorded import fresh
@@ -134,7 +135,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # Parts among the arguments are built anew: a fit must not train what the user passed in.
         arguments = {name: fresh(value) for name, value in (self.story_arguments or {}).items()}
-        with torch.random.fork_rng([]):  # it is built on the CPU
+        with alone, torch.random.fork_rng([]):  # it is built on the CPU
             torch.manual_seed(seed)
             story = cls(n_features=rows.shape[1], n_clusters=int(self.n_clusters), **arguments)
         self.record_: FitRecord = fit(

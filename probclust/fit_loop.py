@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probclust.checkpoint import Checkpoint
 from probclust.data.stored import StoredRows
+from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.recipe import Compute, Run, Step, Train
 from probclust.scoring import elbo, predict
@@ -51,7 +52,8 @@ class FitLoop:
                 self.story.load_state_dict(before)
                 keeper.discard()
             raise
-        self.story.load_state_dict(keeper.best_state())
+        with alone:
+            self.story.load_state_dict(keeper.best_state())
 
     def _restarts(self) -> None:
         keeper, position, run = self.keeper, self.keeper.position, self.run_state
@@ -69,8 +71,9 @@ class FitLoop:
             position.restart, position.step = position.restart + 1, 0
             if position.restart < self.n_init:
                 run.memory.clear()
-                torch.manual_seed(self._restart_seed())
-                self.story.redraw()
+                with self.trainer.working():
+                    torch.manual_seed(self._restart_seed())
+                    self.story.redraw()
             keeper.save(self.trainer.modules, run.memory)
 
     def _outcome(self) -> tuple[float, Tensor | None]:
@@ -98,11 +101,13 @@ class FitLoop:
         log.info("step '%s'", step.name)
         if isinstance(step, Compute):
             self.bar.start(step.name, None)
-            torch.manual_seed(derived_seed(run.seed, position.step))
             compute = step.run
-            self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
+            with self.trainer.working():
+                torch.manual_seed(derived_seed(run.seed, position.step))
+                self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
             return
-        epochs = self.trainer.start(step, run)
+        with self.trainer.working():
+            epochs = self.trainer.start(step, run)
         self.has_trained = True
         self.keeper.restore_optimizer(self.trainer.optimizer)
         self.bar.start(step.name, epochs)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -20,8 +19,9 @@ from probclust.data.tables import ArrayTable
 from probclust.devices import Devices, fabric_for, processes_exist
 from probclust.engines import Engine, checked_engine
 from probclust.fit_loop import FitLoop
+from probclust.locking import alone
 from probclust.monitor import warn_of_clusters, warn_of_truncation
-from probclust.precision import checked_precision, matrix_products, without_denormals
+from probclust.precision import checked_precision
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
@@ -110,7 +110,7 @@ def fit(
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
         raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
     engine, matmuls = checked_engine(engine), checked_precision(precision)
-    with torch.random.fork_rng([]):  # a recipe may construct networks
+    with alone, torch.random.fork_rng([]):  # a recipe may construct networks
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if isinstance(rows, StoredRows):
         check_stored(steps)
@@ -144,14 +144,9 @@ def fit(
 
             return launch(fabric, story, rows, arguments)
     group = Devices(fabric)
-    trainer = Trainer(story, steps, devices=group, batch_size=batch_size, engine=engine)
+    trainer = Trainer(story, steps, devices=group, batch_size=batch_size, engine=engine, precision=matmuls)
     keeper = Checkpoint(checkpoint, describe_plain(settings), resume=resume, writes=group.is_first)
-    with (
-        progress_bar(progress if group.is_first else False) as bar,
-        _own_randomness(trainer.device),
-        matrix_products(matmuls),
-        without_denormals(),
-    ):
+    with progress_bar(progress if group.is_first else False) as bar:
         known = None if known is None else known.to(trainer.device)
         run = Run(story, _placed(rows, trainer.device), known, seed, pairs=pairs)
         FitLoop(trainer, steps, run, n_init, keeper, bar).run()
@@ -190,10 +185,3 @@ def _placed(rows: Rows, device: torch.device) -> Rows:
     if isinstance(rows, Tensor):
         return rows.to(device) if fits else StoredRows(ArrayTable(rows.numpy()), dtype=rows.dtype, device=device)
     return rows.to(device)
-
-
-@contextmanager
-def _own_randomness(device: torch.device) -> Iterator[None]:
-    """The fit's draws leave the caller's random state alone."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

@@ -14,6 +14,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from probclust.errors import ContractError, NonFiniteError
+from probclust.locking import alone
 from probclust.module_parameters import module_local_parameters
 from probclust.placement import made_on
 from probclust.precision import is_mixed, widen
@@ -56,7 +57,7 @@ class Pass(Messenger):
     def run(self, program: Callable[..., Any], x: Tensor) -> dict[str, Site]:
         """Run `program(x)` under this handler; its sites by name, in order."""
         self.n_rows = len(x)
-        with module_local_parameters(), self, made_on(x.device):
+        with alone, module_local_parameters(), self, made_on(x.device):
             try:
                 program(x)
             except ValueError as error:
@@ -284,6 +285,7 @@ def programs(model: Any, guide: Any) -> tuple[Any, Any]:
     return model, guide
 
 
+@alone
 def global_sites(story: Any, *, strict: bool = False) -> dict[str, Any]:
     """Distributions of the global latents that a story's guide leaves out, found on two rows of zeros.
 

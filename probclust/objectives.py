@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from probclust.candidates import explore, narrows, refresh, start_candidates, with_known
 from probclust.joint import Clusters, Joint, programs, trace_joint
+from probclust.locking import alone
 from probclust.recipe import CANDIDATES, Run
 from probclust.score_function import with_global_scores, with_local_scores
 
@@ -134,6 +135,7 @@ class Objective(ELBO):
             return weights
         return weights.view(self.particles, -1).logsumexp(0) - math.log(self.particles)
 
+    @alone
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Minus the bound in nats, summed over the rows, as Pyro's ELBOs have it."""
         x = args[0] if args else kwargs["x"]
@@ -145,6 +147,7 @@ class Objective(ELBO):
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args, **kwargs))
 
+    @alone
     def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """`differentiable_loss` as a number, after adding its gradient to the parameters' `.grad`."""
         for program in (model, guide):

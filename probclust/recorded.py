@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from probclust.locking import alone
+
 
 class Recorded(type):
     """Metaclass: stores the constructor's arguments in `arguments`, then calls `constructed()`.
@@ -20,6 +22,7 @@ class Recorded(type):
         """The arguments of the constructor, without `self`."""
         return inspect.signature(cls.__init__.__get__(object()))  # type: ignore[misc]
 
+    @alone
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Construct an instance and record how."""
         instance = super().__call__(*args, **kwargs)

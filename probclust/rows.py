@@ -15,6 +15,7 @@ from torch import Tensor
 from probclust.contract import check_contract, check_support
 from probclust.data.named import Named, Names, arranged
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
+from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
 
@@ -120,22 +121,23 @@ def chunks(
 
 @contextmanager
 def evaluating(story: Story, seed: int | None) -> Iterator[None]:
-    """Evaluation mode: no gradient, no validation, modules in `eval`, draws under `seed`.
+    """Evaluation mode: no gradient, no validation, modules in `eval`, draws under `seed`; other threads wait.
 
     The caller's random state and the training mode of every module are as before afterwards. `seed` None draws from
     the caller's random state instead, and moves it on.
     """
-    training = [module for module in story.modules() if module.training]
     devices = [story.device] if story.device.type == "cuda" else []
     with (
+        alone,
         torch.random.fork_rng(devices, enabled=seed is not None),
         torch.no_grad(),
         pyro.validation_enabled(False),
     ):
         if seed is not None:
             torch.manual_seed(seed)
-        story.eval()
+        training = [module for module in story.modules() if module.training]
         try:
+            story.eval()
             yield
         finally:
             for module in training:  # one by one: parts of a story may be frozen in eval mode

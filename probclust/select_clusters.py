@@ -16,6 +16,7 @@ from sklearn.model_selection import KFold
 from probclust.data.checks import as_rows
 from probclust.errors import FitWarning
 from probclust.fitting import fit
+from probclust.locking import alone
 from probclust.measure import why_no_density
 from probclust.scoring import log_likelihood, positive
 from probclust.story import Story
@@ -144,7 +145,7 @@ def _built(build: Callable[[int], Story], k: int, seed: int) -> Story:
             "build must make a story of K clusters, as lambda k: "
             f"{type(build).__name__}(..., n_clusters=k) does, got a story"
         )
-    with torch.random.fork_rng([]):
+    with alone, torch.random.fork_rng([]):
         torch.manual_seed(seed)
         story = build(k)
     if not isinstance(story, Story):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from probclust.archive import read_archive, write_archive
 from probclust.errors import SavedStoryError
+from probclust.locking import alone
 from probclust.recorded import Part, construct
 from probclust.registry import qualified_name, registered_class
 from probclust.story import Story, checked_story
@@ -19,6 +20,7 @@ from probclust.story import Story, checked_story
 REMEDY = "decorate it with @pc.register and import its module first"
 
 
+@alone
 def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | None = None) -> None:
     """Write a story to one file: its weights as safetensors, its class and constructor's arguments as JSON.
 
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike[str], story_class: type[Story] | None = None) -
     try:
         if story_class is None and registered_class(name) is None:
             raise SavedStoryError(f"{path}: class {name} is not registered; pass it as story_class=..., or {REMEDY}")
-        with torch.random.fork_rng():
+        with alone, torch.random.fork_rng():
             story: Story = build(description["story"], tensors, known)
             story.use_global_guide(description["global_guide"])
             story.to(getattr(torch, description["dtype"]))  # the guide too: its priors may be of another dtype

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from probclust.global_guide import GlobalGuide, Kind, checked_kind
+from probclust.locking import alone
 from probclust.module_parameters import keep_own_parameters
 from probclust.recorded import Part, fresh
 
@@ -107,11 +108,13 @@ class Story(Part):
         keep_own_parameters(self)
         self.add_global_guide()
 
+    @alone
     def use_global_guide(self, kind: Kind) -> None:
         """Replace the automatic guide of the global latents by one of `kind`, "map", "normal" or "conjugate"."""
         self.globals, self.global_guide_kind = None, checked_kind(kind)
         self.add_global_guide()
 
+    @alone
     def redraw(self) -> None:
         """Draw all weights anew, in place, as the constructor draws them."""
         again: Story = fresh(self)
@@ -119,6 +122,7 @@ class Story(Part):
             again.use_global_guide(self.global_guide_kind)
         self.load_state_dict(again.state_dict())
 
+    @alone
     def add_global_guide(self) -> None:
         """Give the global latents that `guide` leaves out their automatic guide, if there are any."""
         from probclust.joint import global_sites

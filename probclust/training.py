@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from probclust.devices import Devices
 from probclust.engines import Eager, chosen_engine
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
+from probclust.locking import alone
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
 from probclust.placement import made_on
+from probclust.precision import matrix_products, without_denormals
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.shared_draws import Share, sharing
 from probclust.story import Story
@@ -37,6 +40,7 @@ class Trainer:
         devices: to train on.
         batch_size: rows per batch and device where the step does not say how many a batch has.
         engine: "auto", "eager", "staged" or "compiled".
+        precision: of matrix products, as `probclust.precision` names it.
     """
 
     step: Train
@@ -50,14 +54,22 @@ class Trainer:
         devices: Devices,
         batch_size: int,
         engine: str = "eager",
+        precision: str = "32-true",
     ) -> None:
-        self.story, self.batch_size, self.engine = story, batch_size, engine
+        self.story, self.batch_size, self.engine, self.precision = story, batch_size, engine, precision
         self.noticed: set[str] = set()
         self.staged: dict[str, Any] = {}
         self.devices, self.fabric, self.device = devices, devices.fabric, devices.device
         own = set(story.modules())
         trained = [module for step in steps if isinstance(step, Train) for module in step.modules or ()]
         self.modules = nn.ModuleList([story, *(m for m in dict.fromkeys(trained) if m not in own)]).to(self.device)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Around each piece of a fit's work, which no other thread may disturb, and whose draws are its own."""
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with alone, torch.random.fork_rng(cuda), matrix_products(self.precision), without_denormals():
+            yield
 
     def start(self, step: Train, run: Run) -> int:
         """Prepare for a step; returns its number of epochs."""
@@ -128,6 +140,10 @@ class Trainer:
         Raises:
             NonFiniteError: the epoch's loss is NaN or infinite.
         """
+        with self.working():
+            return self._epoch(epoch, seed, checked)
+
+    def _epoch(self, epoch: int, seed: int, checked: bool) -> dict[str, Any] | None:
         run, y = self.run, self.loss.y
         torch.manual_seed(seed)
         self.modules.train()
