@@ -25,6 +25,7 @@ from probclust.precision import checked_precision
 from probclust.progress import Progress, progress_bar
 from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
+from probclust.row_totals import learn_totals
 from probclust.rows import admit_all
 from probclust.scoring import positive, predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
@@ -149,6 +150,7 @@ def fit(
     with progress_bar(progress if group.is_first else False) as bar:
         known = None if known is None else known.to(trainer.device)
         run = Run(story, _placed(rows, trainer.device), known, seed, pairs=pairs)
+        learn_totals(story, run.x)
         FitLoop(trainer, steps, run, n_init, keeper, bar).run()
     story.eval()
     position = keeper.position

@@ -19,6 +19,7 @@ from torch.distributions import Independent
 
 from probclust.data.stored import Rows
 from probclust.joint import Joint, trace_joint
+from probclust.likelihoods.totals import GivenTotal
 from probclust.rows import admit, chunks, evaluating
 from probclust.sampling import columns
 from probclust.scoring import predict
@@ -26,6 +27,7 @@ from probclust.sites import Site, is_masked
 from probclust.story import Story
 
 CONTINUOUS, DISCRETE, DIRECTIONAL, UNOBSERVED = "continuous", "discrete", "directional", "unobserved"
+GIVEN_TOTAL = "discrete given the total"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class Measure:
 
     Attributes:
         kinds: of each column of x: "continuous", "discrete", "directional" (with respect to the surface of the unit
-            sphere) or "unobserved". Where a site observes a transformation
-            of x, its volumes are unknown: then the one entry is the class of the story, comparable with itself alone.
+            sphere), "discrete given the total" (counts that have it on average, whose probabilities sum to less
+            than 1) or "unobserved". Where a site observes a transformation of x, its volumes are unknown: then the one
+            entry is the class of the story, comparable with itself alone.
     """
 
     kinds: tuple[str, ...]
@@ -43,7 +46,7 @@ class Measure:
     @property
     def is_by_columns(self) -> bool:
         """Whether a scaler of columns changes it by a known volume, of each continuous column on its own."""
-        return set(self.kinds) <= {CONTINUOUS, DISCRETE, UNOBSERVED}
+        return set(self.kinds) <= {CONTINUOUS, DISCRETE, GIVEN_TOTAL, UNOBSERVED}
 
     def __str__(self) -> str:
         if len(set(self.kinds)) == 1:
@@ -150,6 +153,8 @@ def _kinds(site: Site) -> list[str]:
 
 
 def _kind(fn: Any, value: Tensor) -> str:
+    if isinstance(fn, GivenTotal) and not fn.keeps_total:
+        return GIVEN_TOTAL
     try:
         support = fn.support
     except NotImplementedError:  # the distribution does not say

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from probclust.joint import Pass, model_joint, trace_joint
+from probclust.likelihoods.totals import given_totals
 from probclust.missing import centre
 from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
@@ -203,7 +205,10 @@ def rows_of(story: Story, values: dict[str, Tensor]) -> Tensor:
 
 
 def reconstruct(story: Story, x: Any) -> Tensor:
-    """(rows, n_features): the mean of x under each row's most probable cluster, latents at the guide's mean."""
+    """(rows, n_features): the mean of x under each row's most probable cluster, latents at the guide's mean.
+
+    Of counts given their total, it is the mean given the row's own.
+    """
     rows = admit(story, x)
     found = columns(story)
     out = torch.zeros(rows.shape, dtype=rows.dtype)
@@ -218,7 +223,7 @@ def reconstruct(story: Story, x: Any) -> Tensor:
                 latents="mean",
             )
             for name, where in found.items():
-                out[part, where] = observed_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
+                out[part, where] = own_mean(joint.model[name]).reshape(len(batch), -1).cpu().to(out.dtype)
     return out
 
 
@@ -228,6 +233,11 @@ def observed_mean(site: Site) -> Tensor:
         return centre(site.fn)
     mean = mean_of(site.fn, site.name)
     return site.fn.mode.to(mean.dtype) if torch.isnan(mean).all() else mean
+
+
+def own_mean(site: Site) -> Tensor:
+    """As `observed_mean`; of counts given their total, at the totals of the site's own value."""
+    return observed_mean(replace(site, fn=given_totals(site.fn, site.value)))
 
 
 def embed(story: Story, x: Any) -> Tensor:

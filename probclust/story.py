@@ -116,11 +116,12 @@ class Story(Part):
 
     @alone
     def redraw(self) -> None:
-        """Draw all weights anew, in place, as the constructor draws them."""
+        """Draw all weights anew, in place, as the constructor draws them; frozen parameters stay as they are."""
         again: Story = fresh(self)
         if again.global_guide_kind != self.global_guide_kind:
             again.use_global_guide(self.global_guide_kind)
-        self.load_state_dict(again.state_dict())
+        frozen = {name: p.detach() for name, p in self.named_parameters() if not p.requires_grad}
+        self.load_state_dict(again.state_dict() | frozen)
 
     @alone
     def add_global_guide(self) -> None:

@@ -282,7 +282,7 @@ def _given_total(fn: Any, temperature: float) -> Any:
     def given(total: Tensor) -> Any:
         return tempered(fn.given(total), temperature)
 
-    return GivenTotal(fn.totals, given, Size((*fn.batch_shape, *fn.event_shape)))
+    return GivenTotal(fn.totals, given, Size((*fn.batch_shape, *fn.event_shape)), fn.keeps_total)
 
 
 class TemperedCounts(dist.TorchDistribution):

@@ -104,6 +104,39 @@ def test_zero_inflation_adds_zeros(float64):
     assert abs(zeros - expected[0]) < 5 * (expected[0] * (1 - expected[0]) / 20_000) ** 0.5
 
 
+@pytest.mark.parametrize("dispersion", [0.1, 5.0, 1e4, 1e6])
+@pytest.mark.parametrize("depth", [10.0, 1e4, 1e7])
+def test_large_counts_keep_their_digits_in_float32(dispersion, depth):
+    """Rows within some deviations of their means, and rows of half the mean: to 1e-5, or a thousandth of a nat."""
+    rng = np.random.default_rng(0)
+    log_mean = torch.tensor(np.log(depth * rng.dirichlet(np.ones(5)))).float()
+    mean = np.exp(log_mean.double().numpy())
+    x = np.concatenate([rng.poisson(mean, (20, 5)), rng.poisson(mean / 2, (20, 5))]).astype(float)
+    rows, total = torch.as_tensor(x).float(), x.sum(1)
+    plain = nbinom(mean, dispersion).logpmf(x).sum(1)
+    multinomial = Multinomial(5, depth)
+    of_total = stats.nbinom(1, 1 / (1 + depth)).logpmf(total)
+    cases = [
+        (Poisson(5)(log_mean), stats.poisson(mean).logpmf(x).sum(1)),
+        (NegativeBinomial(5, start=dispersion)(log_mean), plain),
+        (ZeroInflatedNegativeBinomial(5, start=dispersion)(torch.cat([log_mean, torch.full((5,), -90.0)])), plain),
+        (multinomial(log_mean), stats.multinomial.logpmf(x, total, mean / mean.sum()) + of_total),
+    ]
+    for fn, expected in cases:
+        np.testing.assert_allclose(fn.log_prob(rows).detach(), expected, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("build", [Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial])
+def test_means_are_cut_far_beyond_any_count_and_come_back(build):
+    outputs = torch.full((build(1).n_outputs,), 20.0).requires_grad_()
+    mean = build(1)(outputs).mean.item()
+    assert mean == pytest.approx(np.exp(20.0) * (sigmoid(-20.0) if build is ZeroInflatedNegativeBinomial else 1))
+    outputs = torch.full((build(1).n_outputs,), 1e6).requires_grad_()
+    build(1)(outputs).log_prob(torch.tensor([3.0])).backward()
+    assert torch.isfinite(outputs.grad).all()
+    assert outputs.grad[0] < 0
+
+
 def test_categories_have_heads_of_their_own_width(float64):
     likelihood = Categorical(3, [2, 4, 3])
     outputs = torch.randn(5, 9)
@@ -145,10 +178,12 @@ def test_counts_given_their_total_bound_a_log_probability(float64, build):
     rows = torch.tensor(list(itertools.product(range(60), repeat=2)), dtype=torch.float64)
     assert 0.05 < fn.log_prob(rows).exp().sum().item() < 1
     row = torch.tensor([3.0, 5.0])
-    mean = 8 * softmax(outputs[:2].numpy())
-    parts = nbinom(mean, 5.0).logpmf(row.numpy())
+    shares = softmax(outputs[:2].numpy())
     if build is ZeroInflatedNegativeBinomial:
-        parts = parts + np.log(1 - sigmoid(outputs[2:].numpy()))
+        drawn = 1 - sigmoid(outputs[2:].numpy())
+        parts = nbinom(8 * shares / (shares * drawn).sum(), 5.0).logpmf(row.numpy()) + np.log(drawn)
+    else:
+        parts = nbinom(8 * shares, 5.0).logpmf(row.numpy())
     expected = parts.sum() + likelihood.totals().log_prob(torch.tensor(8.0)).item()
     assert fn.log_prob(row).item() == pytest.approx(expected)
     assert torch.isfinite(fn.log_prob(torch.zeros(1, 2))).all()
@@ -337,6 +372,12 @@ def test_the_users_small_interface_is_enough(build):
         (lambda: StudentT(3, degrees=1.0), "degrees must be above 1 or 'learned', got 1.0"),
         (lambda: StudentT(3, degrees="many"), "degrees must be above 1 or 'learned'"),
         (lambda: NegativeBinomial(3, "rows"), "size_factor must be None, 'total' or a positive number, got 'rows'"),
+        (lambda: NegativeBinomial(3, np.ones(3)), r"None, 'total' or a positive number, got an array of shape \(3,\)"),
+        (lambda: NegativeBinomial(3, torch.ones(3, 2)), r"got an array of shape \(3, 2\)"),
+        (lambda: NegativeBinomial(3, np.nan), "size_factor must be None, 'total' or a positive number, got nan"),
+        (lambda: NegativeBinomial(3, True), "size_factor must be None, 'total' or a positive number, got True"),
+        (lambda: NegativeBinomial(3, start=np.inf), "start must be positive, got inf"),
+        (lambda: Multinomial(3, 0), "mean_total must be positive, got 0"),
         (lambda: NegativeBinomial(3, dispersion="all"), "dispersion must be"),
         (lambda: NegativeBinomial(3, start=0.0), "start must be positive"),
         (lambda: Categorical(2, [3]), "one entry per column, n_features=2, got 1"),

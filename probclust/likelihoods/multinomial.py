@@ -8,17 +8,20 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 
+from probclust.count_distributions import Poisson
+from probclust.likelihoods.counts import positive_number
 from probclust.likelihoods.interface import FeatureLikelihood
 from probclust.likelihoods.totals import GivenTotal, Totals
 
 
 class Multinomial(FeatureLikelihood):
-    """total ~ NegativeBinomial (learned); x | total ~ Multinomial(total, softmax(outputs)): bags of words.
+    """total ~ NegativeBinomial; x | total ~ Multinomial(total, softmax(outputs)): bags of words.
 
     The total's distribution is the same in all clusters, so that a row's length says nothing of its cluster; with
     it, the log joint is a log probability of the whole row, and `pc.sample` draws a length first. It equals counts
-    x_d ~ Poisson(s softmax(outputs)_d) with a size factor s ~ Gamma for each row, summed out. Networks see
-    log(1 + x).
+    x_d ~ Poisson(s softmax(outputs)_d) with a size factor s ~ Gamma for each row, summed out. `pc.fit` learns it from
+    the totals of all rows at once. `pc.reconstruct` gives the mean at the row's own total. Networks and starts see
+    log(1 + x) of rows scaled to the mean total.
 
     Args:
         n_features: D, columns of x: the words.
@@ -27,16 +30,16 @@ class Multinomial(FeatureLikelihood):
 
     def __init__(self, n_features: int, mean_total: float | None = None) -> None:
         super().__init__(n_features)
-        self.totals = Totals(n_features if mean_total is None else mean_total)
+        self.totals = Totals(n_features if mean_total is None else positive_number("mean_total", mean_total))
 
     def view(self, x: Tensor) -> Tensor:
-        """(rows, n_features) log(1 + x)."""
-        return x.clamp(min=0).log1p()
+        """(rows, n_features) log(1 + x) of rows scaled to the mean total."""
+        return self.totals.view(x)
 
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_features) to a distribution over rows."""
         log_shares = outputs.log_softmax(-1)
-        return GivenTotal(self.totals(), lambda total: _Multinomial(total, log_shares), outputs.shape)
+        return GivenTotal(self.totals, lambda total: _Multinomial(total, log_shares), outputs.shape, keeps_total=True)
 
 
 class _Multinomial(TorchDistribution):
@@ -61,19 +64,21 @@ class _Multinomial(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """(...) log probability of (..., D) counts that sum to the total, in nats."""
-        ways = torch.lgamma(self.total.squeeze(-1) + 1) - torch.lgamma(value + 1).sum(-1)
-        return ways + (value * self.log_shares).sum(-1)
+        log_total = self.total.clamp(min=1e-30).log()
+        by_word = Poisson(self.log_shares + log_total).log_prob(value).sum(-1)
+        return by_word - Poisson(log_total).log_prob(self.total).squeeze(-1)  # x given that Poissons sum to the total
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """(*sample_shape, *batch, D): feature by feature, each a binomial share of what is left of the total."""
         shape = self._extended_shape(Size(sample_shape))
         shares = self.log_shares.exp()
-        left, rest = self.total.expand((*shape[:-1], 1)).squeeze(-1), torch.ones_like(shares[..., 0])
+        tails = shares.flip(-1).cumsum(-1).flip(-1)
+        shares = (shares / tails.clamp(min=torch.finfo(shares.dtype).tiny)).clamp(max=1).expand(shape)
+        left = self.total.expand((*shape[:-1], 1)).squeeze(-1)
         out = shares.new_empty(shape)
         for d in range(shape[-1]):
-            share = (shares[..., d] / rest.clamp(min=1e-30)).clamp(0, 1) if d + 1 < shape[-1] else torch.ones_like(rest)
-            out[..., d] = torch.binomial(left, share.expand_as(left).contiguous())
-            left, rest = left - out[..., d], rest - shares[..., d]
+            out[..., d] = torch.binomial(left, shares[..., d].contiguous())
+            left = left - out[..., d]
         return out
 
     @property
