@@ -8,7 +8,6 @@ import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import Independent, constraints
 
 from probclust.errors import ContractError, NonFiniteError
 from probclust.joint import Joint, Pass, blame, global_sites, trace_joint
@@ -16,6 +15,7 @@ from probclust.locking import alone
 from probclust.module_parameters import keep_own_parameters
 from probclust.sites import CLUSTER, Site
 from probclust.story import Story, checked_story
+from probclust.support import base_of, check_values
 from probclust.untouched import untouched
 
 
@@ -44,11 +44,11 @@ def _check(story: Story, x: Tensor) -> None:
     rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
     with pyro.validation_enabled(False):
         _check_structure(story, rows)
+        invalid = check_values(story, rows, number=lambda row: row % len(x))
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
         if not (story.conditional or story.missing) and story.is_density:
             _check_reads_x_only_to_observe(story, joint, rows)
-        invalid = _check_support(story, rows)
         if not torch.isfinite(joint.table.logsumexp(1)).all():
             why = f" ({invalid})" if invalid else ""
             raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x{why}")
@@ -80,6 +80,7 @@ def _check_structure(story: Story, x: Tensor) -> None:
         if CLUSTER in sites:
             _check_clusters(sites[CLUSTER], kind, story.n_clusters)
         for site in sites.values():
+            _check_has_support(site, kind)
             _check_place(site, kind, len(x))
     for name, site in model.items():
         if site.latent and name != CLUSTER and name not in guide:
@@ -90,7 +91,7 @@ def _check_structure(story: Story, x: Tensor) -> None:
                 f"the guide lacks the model's latent site '{name}'; sample '{name}' in guide(x), {where} the plate, or "
                 "give it obs= in the model where it is x that is observed"
             )
-        if site.local and site.latent and name != CLUSTER and _is_discrete(site):
+        if site.latent and name != CLUSTER and _is_discrete(site):
             raise ContractError(
                 f"site '{name}' is a second discrete latent; only 'cluster' is enumerated: fold '{name}' into it "
                 "or give it a continuous relaxation"
@@ -178,6 +179,17 @@ def _check_clusters(site: Site, kind: str, n_clusters: int) -> None:
         )
 
 
+def _check_has_support(site: Site, kind: str) -> None:
+    try:
+        _ = site.fn.support
+    except (NotImplementedError, AttributeError) as error:
+        name = type(base_of(site.fn)).__name__
+        raise ContractError(
+            f"site '{site.name}' of the {kind}: {name} does not say which values it has; give its class a `support`, "
+            "such as support = dist.constraints.real_vector"
+        ) from error
+
+
 def _check_place(site: Site, kind: str, n_rows: int) -> None:
     """A site is a row's, inside the plate "data" at dim -1, or global, with no batch dims of its own."""
     if site.local:
@@ -236,76 +248,3 @@ def _check_shapes(story: Story, joint: Joint) -> None:
                     f"({clusters}, {rows}) = (clusters, rows); put feature dimensions into the event with "
                     ".to_event(1)"
                 )
-
-
-@alone
-def check_support(story: Story, x: Tensor) -> bool:
-    """Check that the observed values of `x` lie in their distributions' supports, as `check_contract` does of a few.
-
-    Args:
-        story: the story.
-        x: (rows, n_features), on the story's device.
-
-    Returns:
-        Whether other rows could fail: False where every support is all real numbers.
-
-    Raises:
-        ContractError: names the site and the value.
-    """
-    with torch.no_grad(), torch.random.fork_rng():
-        _check_support(story, x)
-        sites = trace_joint(story.model, story.complete_guide, x).model.values()
-    return any(
-        site.observed and _base(site.fn).support not in (constraints.real, constraints.real_vector) for site in sites
-    )
-
-
-def _base(fn: Any) -> Any:
-    """The distribution of a single element."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def _check_support(story: Story, x: Tensor) -> ValueError | None:
-    """Observed values must lie in their distribution's support, unless it was built with validate_args=False.
-
-    Returns:
-        What a distribution says of its own parameters, where they are wrong: it does not know its site's name.
-    """
-    with pyro.validation_enabled(True):
-        try:
-            sites = trace_joint(story.model, story.complete_guide, x).model.values()
-        except ContractError:
-            raise
-        except ValueError as error:
-            return error
-    for site in sites:
-        fn = _base(site.fn)
-        if not site.observed:
-            continue
-        accepted = getattr(fn, "accepts", None)
-        if accepted is None and fn.__dict__.get("_validate_args") is False:
-            continue
-        inside = (accepted or fn.support).check(site.value)
-        if not inside.all():
-            raise ContractError(_outside(site, fn, inside))
-    return None
-
-
-def _outside(site: Site, fn: Any, inside: Tensor) -> str:
-    """Which value of which column lies outside the support, and what to do."""
-    wrong = (~inside).nonzero()[0].tolist()
-    if inside.shape == site.value.shape and inside.dim() > 1:
-        value, where, column = site.value[tuple(wrong)], f", in column {wrong[-1]} of the site", wrong[-1]
-        for columns, block in zip(getattr(fn, "columns", ()), getattr(fn, "blocks", ()), strict=True):
-            if column in columns:
-                fn = _base(block)
-    else:
-        value, where = site.value[tuple(wrong)] if inside.shape == site.value.shape else site.value[wrong[0]], ""
-    fn = getattr(fn, "base", fn)
-    return (
-        f"site '{site.name}': the observed value {value.tolist()} lies outside the support of "
-        f"{type(fn).__name__} ({getattr(fn, 'accepts', None) or fn.support}){where}; choose a likelihood that fits "
-        "the data, or rescale it"
-    )

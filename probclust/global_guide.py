@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import biject_to
 
+from probclust.errors import ContractError
+
 Kind = Literal["map", "normal", "conjugate"]
 
 
@@ -40,7 +42,7 @@ class GlobalGuide(nn.Module):
         super().__init__()
         self.kind = checked_kind(kind)
         self.names = list(sites)
-        self.transforms = {name: biject_to(fn.support) for name, fn in sites.items()}
+        self.transforms = {name: _unconstraining(name, fn) for name, fn in sites.items()}
         self.families: dict[str, Any] = {}
         self.locs = nn.ParameterDict()
         self.log_scales = nn.ParameterDict()
@@ -90,6 +92,30 @@ class GlobalGuide(nn.Module):
         base = dist.Normal(loc, self.log_scales[name].exp()).to_event(transform.domain.event_dim)
         law = dist.TransformedDistribution(base, [transform])
         return law.to_event(len(law.batch_shape))
+
+
+def _unconstraining(name: str, fn: Any) -> Any:
+    """The bijection of real numbers to the support of a global latent's prior."""
+    law = _base(fn)
+    try:
+        return biject_to(fn.support)
+    except NotImplementedError as error:
+        if getattr(law, "has_enumerate_support", False) or getattr(_support(law), "is_discrete", False):
+            raise ContractError(
+                f"global latent '{name}' is discrete ({type(law).__name__}), and only 'cluster' is enumerated; sum it "
+                f"out in the model, or give it a continuous prior"
+            ) from error
+        raise ContractError(
+            f"global latent '{name}' gets no automatic guide: {type(law).__name__} has the support {_support(law)}, "
+            f"which no bijection of real numbers reaches; sample '{name}' in guide(x), outside the plate"
+        ) from error
+
+
+def _support(law: Any) -> Any:
+    try:
+        return law.support
+    except NotImplementedError:
+        return None
 
 
 def _family(fn: Any) -> Any:

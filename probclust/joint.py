@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from probclust.as_pyro import use_pyros
 from probclust.errors import ContractError, NonFiniteError
 from probclust.locking import alone
 from probclust.module_parameters import module_local_parameters
@@ -81,6 +82,7 @@ class Pass(Messenger):
             return
         if msg["name"] in self.sites:
             raise ContractError(f"two sites are named '{msg['name']}'; give each sample statement its own name")
+        use_pyros(msg)
         if is_mixed():
             widen(msg["fn"])
         if msg["is_observed"]:

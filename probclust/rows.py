@@ -12,12 +12,13 @@ import pyro
 import torch
 from torch import Tensor
 
-from probclust.contract import check_contract, check_support
+from probclust.contract import check_contract
 from probclust.data.named import Named, Names, arranged
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
+from probclust.support import check_support
 
 CHUNK_ELEMENTS = 2**22
 """Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that its
@@ -27,7 +28,8 @@ memory is used again from chunk to chunk. Other devices take four times as many.
 def admit(story: Story, x: Any) -> Rows:
     """`x` checked against the story: (rows, n_features) of the story's dtype, its columns in the story's order.
 
-    The story's contract is checked on a few rows, the first time.
+    The story's contract is checked on a few rows, the first time; the values of each row against the supports of the
+    sites that observe them.
 
     Args:
         story: the story. Where it was fitted to named columns, those of `x` are put in their order by name.
@@ -42,6 +44,10 @@ def admit(story: Story, x: Any) -> Rows:
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True
+    if isinstance(rows, StoredRows):
+        rows.check = lambda read, number: check_support(story, read, number)
+    else:
+        check_support(story, rows)
     return rows
 
 
@@ -74,16 +80,14 @@ class Survey:
 
 
 def admit_all(story: Story, x: Any) -> Survey:
-    """`admit`, and every row's observed values checked against their distribution's support."""
+    """`admit`, and a look at every row."""
     checked_story(story)
     table = in_order(story, x)
     rows = admit(story, table)
     digest, lows, highs = hashlib.blake2b(digest_size=16), [], []
-    could_fail, size = check_support(story, rows[:8].to(story.device)), chunk_size(story)
+    size = chunk_size(story)
     for start in range(0, len(rows), size):
         batch = rows[start : start + size].cpu()
-        if could_fail:
-            check_support(story, batch.to(story.device))
         digest.update(batch.float().numpy().data)
         low, high = torch.aminmax(batch, dim=0)
         lows.append(low)

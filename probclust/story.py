@@ -141,11 +141,16 @@ class Story(Part):
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the story's parameters; rows are cast to it."""
-        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
 def checked_story(story: Any) -> None:
-    """Raise a TypeError where something else was given than an instance of a story."""
+    """Raise a TypeError where this is no instance of a story, a ValueError where its weights are in half precision."""
     if not isinstance(story, Story):
         got = f"the class {story.__name__}; call it" if isinstance(story, type) else type(story).__name__
         raise TypeError(f"expected a probclust.Story (an instance), got {got}")
+    if story.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"{type(story).__name__} has parameters of {story.dtype}, in which densities lose their digits; expected "
+            "torch.float32 or torch.float64: story.float() (pc.fit's precision='bf16-mixed' saves time)"
+        )

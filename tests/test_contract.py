@@ -287,7 +287,37 @@ class OneMoreClusterThanItIndexes(Sound):
 
 
 # (story, the site or other name that the message must have, words of the remedy)
+class SaysNoSupport(Sound):
+    class Law(dist.TorchDistribution):
+        arg_constraints = {}  # noqa: RUF012 (torch's interface)
+
+        def __init__(self, loc):
+            self.loc = loc
+            super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+        def log_prob(self, value):
+            return -0.5 * (value - self.loc).square().sum(-1)
+
+        def expand(self, batch_shape, _instance=None):
+            return type(self)(self.loc.expand(*batch_shape, -1))
+
+    def observe(self, x, k):
+        pyro.sample("x", self.Law(self.loc[k]), obs=x)
+
+
+class DiscreteGlobal(Sound):
+    def model(self, x):
+        pyro.sample("switch", dist.Bernoulli(0.5))
+        super().model(x)
+
+    def guide(self, x):
+        pyro.sample("switch", dist.Bernoulli(0.5))
+        super().guide(x)
+
+
 BROKEN = [
+    (SaysNoSupport, "'x' of the model: Law does not say which values", "give its class a `support`"),
+    (DiscreteGlobal, "'switch'", "fold 'switch' into it"),
     (ReadsX, "distribution of site 'x'", "only to observe it"),
     (ReadsMean, "distribution of site 'x'", "only to observe it"),
     (ReadsXForTheLatent, "distribution of site 'z'", "conditional = True"),

@@ -34,6 +34,26 @@ def test_values_lie_in_the_support_of_their_prior(kind):
             assert prior.support.check(values[name]).all(), name
 
 
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        (dist.Bernoulli(0.5), r"global latent 'rare' is discrete \(Bernoulli\).*sum it out"),
+        (dist.Poisson(3.0).expand([2]).to_event(1), r"global latent 'rare' is discrete \(Poisson\)"),
+        (dist.Categorical(torch.ones(3)), r"global latent 'rare' is discrete \(Categorical\)"),
+        (dist.ProjectedNormal(torch.ones(3)), r"global latent 'rare' gets no automatic guide.*Sphere.*in guide\(x\)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_prior_that_no_guide_reaches_is_refused_by_name_where_the_story_is_made(prior, words):
+    class Rare(Bayesian):
+        def model(self, x):
+            pyro.sample("rare", prior)
+            super().model(x)
+
+    with pytest.raises(pc.ContractError, match=words):
+        Rare(2, 3)
+
+
 def test_map_adds_nothing_to_the_bound():
     guide = GlobalGuide(PRIORS, "map")
     trace = pyro.poutine.trace(guide).get_trace()

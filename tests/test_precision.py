@@ -97,3 +97,14 @@ def test_a_fit_takes_denormals_for_zero_and_puts_the_setting_back(before):
         assert is_zero() == before
     finally:
         torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "function",
+    [pc.log_joint, pc.fit, lambda story, _: pc.sample(story, 3), lambda story, _: pc.modes(story), pc.impute],
+)
+def test_stories_in_half_precision_are_refused(dtype, function):
+    story = pc.models.GaussianMixture(3, 2).to(dtype)
+    with pytest.raises(ValueError, match=rf"GaussianMixture has parameters of {dtype}.*expected torch.float32 or"):
+        function(story, torch.randn(10, 3))

@@ -28,7 +28,8 @@ WHOLE_BYTES = 2**31
 class StoredRows:
     """(rows, features) that give tensors by index, as a tensor does, without being one.
 
-    Every batch is checked as it is read: NaN and infinite values raise, with their row and column.
+    Every batch is checked as it is read: NaN and infinite values raise, with their row and column, and what `check`
+    finds in tensors of rows with the numbers of these.
 
     Args:
         table: where the rows are.
@@ -56,6 +57,7 @@ class StoredRows:
         self.table, self.dtype, self.device = table, dtype, torch.device(device)
         self.name, self.missing = name, missing
         self.is_checked = False
+        self.check: Callable[[Tensor, Callable[[int], int]], None] | None = None
 
     @property
     def shape(self) -> torch.Size:
@@ -110,7 +112,7 @@ class StoredRows:
     def to(self, device: torch.device | str) -> StoredRows:
         """The same rows, whose batches come on that device."""
         moved = StoredRows(self.table, dtype=self.dtype, device=device, name=self.name, missing=self.missing)
-        moved.is_checked = self.is_checked
+        moved.is_checked, moved.check = self.is_checked, self.check
         return moved
 
     def edges(self) -> NDArray[np.int64]:
@@ -139,6 +141,8 @@ class StoredRows:
             rows: NDArray[Any] = np.require(values, _NUMPY[self.dtype], requirements=["C", "W"])
         if not self.is_checked:
             check_finite(rows, values, name=self.name, missing=self.missing, columns=self.columns, number=number)
+            if self.check is not None:
+                self.check(torch.from_numpy(rows), number)
         return rows
 
     def _tensor(self, rows: NDArray[Any]) -> Tensor:

@@ -67,6 +67,7 @@ class ColumnCategorical(dist.Categorical):
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012 (torch's interface)
+    has_fixed_support = True  # whatever the logits
 
     def __init__(self, logits: Tensor, sizes: Tensor, validate_args: bool | None = None) -> None:
         self.sizes = sizes
