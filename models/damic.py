@@ -108,7 +108,7 @@ class DAMIC(Story):
             if self.has_gate:
                 h = pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
                 logits = self.gate(h)
-            cluster = pyro.sample("cluster", dist.Categorical(logits=logits))
+            cluster = pyro.sample("cluster", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             code = run_experts(self.encoders, x, cluster)
             pyro.sample("x", self.likelihood(run_experts(self.decoders, code, cluster)), obs=x)
 

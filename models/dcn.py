@@ -101,7 +101,7 @@ class DCN(Story):
     def model(self, x: Tensor) -> None:
         """p(cluster) p(z | cluster) p(x | z)."""
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.uniform))
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.uniform), infer={"enumerate": "parallel"})
             z = pyro.sample("z", DiagonalNormal(self.centroids[cluster], self.code_scale))
             pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 

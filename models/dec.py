@@ -82,7 +82,7 @@ class DEC(Story):
         with pyro.plate("data", x.shape[0]):
             z = pyro.sample("z", dist.Delta(self.encoder(x), event_dim=1))
             log_q = student_t(z, self.centres)
-            pyro.sample("cluster", dist.Categorical(logits=log_q))
+            pyro.sample("cluster", dist.Categorical(logits=log_q), infer={"enumerate": "parallel"})
             target = target_distribution(log_q.detach(), self.log_frequency)
             pyro.factor("target", -self.gamma * divergence(target, log_q))
             # a Gaussian whose log density is minus the weighted mean squared error, and a constant

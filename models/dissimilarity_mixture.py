@@ -78,7 +78,7 @@ class DissimilarityMixture(Story):
         """p(cluster) p(x | cluster)."""
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", weights)
+            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
             pyro.sample("x", self.dissimilarity.density(cluster), obs=x)
 
     def guide(self, x: Tensor) -> None:

@@ -136,7 +136,7 @@ class DMAE(Story):
         with pyro.plate("data", x.shape[0]):
             h = pyro.sample("h", dist.Delta(self.encode(x), event_dim=1))
             log_s = self.log_assignments(h)
-            pyro.sample("cluster", dist.Categorical(logits=log_s))
+            pyro.sample("cluster", dist.Categorical(logits=log_s), infer={"enumerate": "parallel"})
             theta = self.soft_parameters(log_s.exp())
             pyro.factor("clustering", -self.lambda_c * self.dissimilarity.between(h, *theta))
             scale = math.sqrt(1 / (2 * (self.lambda_r or 1)))

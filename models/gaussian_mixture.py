@@ -101,7 +101,7 @@ class GaussianMixture(Story):
         """p(cluster) p(x | cluster)."""
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", weights)
+            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
             pyro.sample("x", self.component(cluster), obs=x)
 
     def guide(self, x: Tensor) -> None:

@@ -107,7 +107,7 @@ class GMVAE(Story):
         """p(w) p(cluster) p(z | w, cluster) p(x | z)."""
         with pyro.plate("data", x.shape[0]):
             w = pyro.sample("w", DiagonalNormal(x.new_zeros(x.shape[0], self.w_dim), x.new_ones(1)))
-            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits))
+            cluster = pyro.sample("cluster", dist.Categorical(logits=self.logits), infer={"enumerate": "parallel"})
             z = pyro.sample("z", self.prior(w, cluster))
             pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 

@@ -112,7 +112,7 @@ class MixtureOfVAEs(Story):
         """p(cluster) p(z) p(x | z, cluster)."""
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", weights)
+            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
             z = pyro.sample("z", self.prior.density(cluster))
             pyro.sample("x", self.likelihood(run_experts(self.decoders, z, cluster)), obs=x)
 

@@ -118,7 +118,7 @@ class VaDE(Story):
         """p(cluster) p(z | cluster) p(x | z)."""
         weights = self.weights()
         with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", weights)
+            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
             z = pyro.sample("z", self.prior.density(cluster))
             pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 

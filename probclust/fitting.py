@@ -23,6 +23,7 @@ from probclust.locking import alone
 from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.precision import checked_precision
 from probclust.progress import Progress, progress_bar
+from probclust.pyro_elbo import check_elbos
 from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.row_totals import learn_totals
@@ -115,6 +116,7 @@ def fit(
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if isinstance(rows, StoredRows):
         check_stored(steps)
+    check_elbos(steps, story, rows[:8].to(story.device))
     if pairs is not None:
         check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
     settings = {

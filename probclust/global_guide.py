@@ -9,9 +9,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.distributions import biject_to
 
 from probclust.errors import ContractError
+from probclust.off_border import inside
 
 Kind = Literal["map", "normal", "conjugate"]
 
@@ -26,9 +26,10 @@ def checked_kind(kind: Kind) -> Kind:
 class GlobalGuide(nn.Module):
     """q(globals): a point (MAP), a mean-field normal in unconstrained space, or the prior's own family.
 
-    The first two start at one draw from the prior, which breaks the symmetry between clusters. "conjugate" gives a
-    latent with a Dirichlet or Beta prior a Dirichlet or Beta of its own, which starts about the prior's mean and can be
-    the exact posterior where the clusters of the rows are certain; the other latents a mean-field normal. Where
+    The first two start at one draw from the prior, which breaks the symmetry between clusters; where the prior's mass
+    is at the border of its support, as that of a Dirichlet below 1, half way from there to its mean. "conjugate" gives
+    a latent with a Dirichlet or Beta prior a Dirichlet or Beta of its own, which starts about the prior's mean and can
+    be the exact posterior where the clusters of the rows are certain; the other latents a mean-field normal. Where
     clusters overlap, a Dirichlet can be too narrow: in simulations its 80% intervals held the truth in 74% of the
     cases, those of "normal" in 78%.
 
@@ -49,17 +50,18 @@ class GlobalGuide(nn.Module):
         self.logits = nn.ParameterDict()  # of the mean
         self.log_totals = nn.ParameterDict()  # apart from the mean, whose noise would swamp its slope
         for name, fn in sites.items():
+            key = key_of(name)
             family = _family(fn) if kind == "conjugate" else None
             if family is not None:
                 self.families[name] = family
                 logits, log_total = _mean_and_total(fn)
-                self.logits[name] = nn.Parameter(logits)
-                self.log_totals[name] = nn.Parameter((log_total.exp() + scale**-2).log())
+                self.logits[key] = nn.Parameter(logits)
+                self.log_totals[key] = nn.Parameter((log_total.exp() + scale**-2).log())
                 continue
-            loc = self.transforms[name].inv(fn.sample()).detach().clone()
-            self.locs[name] = nn.Parameter(loc)
+            loc = self.transforms[name].inv(_inside(fn, fn.sample())).detach().clone()
+            self.locs[key] = nn.Parameter(loc)
             if kind != "map":
-                self.log_scales[name] = nn.Parameter(torch.full_like(loc, scale).log())
+                self.log_scales[key] = nn.Parameter(torch.full_like(loc, scale).log())
 
     def forward(self) -> dict[str, Tensor]:
         """Sample every global latent; values by site name, in constrained space."""
@@ -69,28 +71,30 @@ class GlobalGuide(nn.Module):
     def start(self, laws: Mapping[str, Any]) -> None:
         """Move q to given distributions, by site name: to their mean, their moments or their parameters, by kind."""
         for name, law in laws.items():
+            key = key_of(name)
             if name in self.families:
                 for parameter, value in zip(
-                    (self.logits[name], self.log_totals[name]), _mean_and_total(law), strict=True
+                    (self.logits[key], self.log_totals[key]), _mean_and_total(law), strict=True
                 ):
                     parameter.copy_(value)
             elif self.kind == "map":
-                self.locs[name].copy_(self.transforms[name].inv(law.mean))
+                self.locs[key].copy_(self.transforms[name].inv(law.mean))
             else:
                 draws = self.transforms[name].inv(law.sample((1000,)))
-                self.locs[name].copy_(draws.mean(0))
-                self.log_scales[name].copy_(draws.std(0).log())
+                self.locs[key].copy_(draws.mean(0))
+                self.log_scales[key].copy_(draws.std(0).log())
 
     def _distribution(self, name: str) -> Any:
+        key = key_of(name)
         if name in self.families:
-            law = self.families[name](self.logits[name].softmax(-1) * self.log_totals[name].exp())
+            law = self.families[name](self.logits[key].softmax(-1) * self.log_totals[key].exp())
             return law.to_event(len(law.batch_shape))
-        transform, loc = self.transforms[name], self.locs[name]
+        transform, loc = self.transforms[name], self.locs[key]
         if self.kind == "map":
             value = transform(loc)
             return dist.Delta(value, event_dim=value.dim())
-        base = dist.Normal(loc, self.log_scales[name].exp()).to_event(transform.domain.event_dim)
-        law = dist.TransformedDistribution(base, [transform])
+        base = dist.Normal(loc, self.log_scales[key].exp()).to_event(transform.domain.event_dim)
+        law = dist.TransformedDistribution(base, [transform.with_cache()])
         return law.to_event(len(law.batch_shape))
 
 
@@ -98,7 +102,7 @@ def _unconstraining(name: str, fn: Any) -> Any:
     """The bijection of real numbers to the support of a global latent's prior."""
     law = _base(fn)
     try:
-        return biject_to(fn.support)
+        return inside(fn.support)
     except NotImplementedError as error:
         if getattr(law, "has_enumerate_support", False) or getattr(_support(law), "is_discrete", False):
             raise ContractError(
@@ -116,6 +120,23 @@ def _support(law: Any) -> Any:
         return law.support
     except NotImplementedError:
         return None
+
+
+def key_of(name: str) -> str:
+    """The name of a site's parameters: its own, but where a module could not have one of that name."""
+    if "." not in name and not name.startswith("site:") and not hasattr(nn.ParameterDict, name):
+        return name
+    return "site:" + name.replace("%", "%25").replace(".", "%2E")
+
+
+def _inside(fn: Any, draw: Tensor) -> Tensor:
+    """A draw from a prior, or half way from there to the prior's mean where its mass is at the border."""
+    base = _base(fn)
+    if not isinstance(base, torch.distributions.Dirichlet | torch.distributions.Beta | torch.distributions.Gamma):
+        return draw
+    names = ("concentration", "concentration1", "concentration0")
+    at_border = any(bool((getattr(base, name) < 1).any()) for name in names if hasattr(base, name))
+    return (draw + fn.mean) / 2 if at_border else draw
 
 
 def _family(fn: Any) -> Any:

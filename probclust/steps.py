@@ -11,6 +11,7 @@ from pyro.infer import ELBO
 
 from probclust.constraints import Pairs
 from probclust.objectives import Objective, objective_named
+from probclust.pyro_elbo import described
 from probclust.recipe import SVI, Compute, Step, Train
 from probclust.scoring import positive
 from probclust.story import Story
@@ -96,7 +97,7 @@ def describe_step(step: Step) -> dict[str, Any]:
         if isinstance(value, Objective):
             value = value.describe()
         elif isinstance(value, ELBO):
-            value = f"{type(value).__name__}(particles={getattr(value, 'particles', value.num_particles)})"
+            value = described(value)
         if value is None or isinstance(value, bool | int | float | str):
             facts[field.name] = value
     return facts

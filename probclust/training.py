@@ -22,8 +22,8 @@ from probclust.joint import blame, programs, trace_joint
 from probclust.locking import alone
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
-from probclust.placement import made_on
 from probclust.precision import matrix_products, without_denormals
+from probclust.pyro_elbo import mean_loss
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
 from probclust.shared_draws import Share, sharing
 from probclust.story import Story
@@ -305,10 +305,7 @@ class _Loss(nn.Module):
         if self.step.loss is not None:
             return self.step.loss(Batch(x, index, self.run))
         if not isinstance(self.objective, Objective):
-            whole: Any = self.objective  # one of Pyro's own
-            with made_on(x.device):
-                loss = whole.differentiable_loss(*programs(story.model, story.guide), x) / len(x)
-            return loss + self._penalty(len(x))
+            return mean_loss(self.objective, story, x, self.run.x.shape[0]) + self._penalty(len(x))
         clusters = self.objective.clusters(self.run, index)
         bound, joint = self.objective.per_row(story.model, story.guide, x, y, clusters)
         self.objective.learn(self.run, index, joint)
