@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.diagonal_normal import DiagonalNormal
+from probclust.gaussian_em import Gaussians, semi_supervised_em
 from probclust.global_guide import Kind
 from probclust.missing import observed
-from probclust.recipe import SVI, Compute, Run, Step
-from probclust.starting_labels import complete_rows
+from probclust.recipe import START, SVI, Compute, Run, Step
+from probclust.starting_labels import complete_rows, start_from
 from probclust.story import Story
 from probclust.warm_start import inverse_softplus
 from probclust.weights import WeightsOption, start_weights, weights_named
@@ -113,36 +115,37 @@ class GaussianMixture(Story):
         return [Compute(name="em", run=self._em), svi]
 
     def _em(self, run: Run) -> None:
-        x = complete_rows(run).cpu().numpy()
-        mixture = self.weights.gaussians(
-            x,
-            covariance_type=self.covariance_type,
-            reg_covar=self.reg_covar,
-            random_state=run.seed % 2**32,  # scikit-learn takes 32 bits
-        )
+        x = complete_rows(run).cpu().double()
+        settings: dict[str, Any] = {"covariance_type": self.covariance_type, "reg_covar": self.reg_covar}
+        mixture = self.weights.gaussians(x.numpy(), random_state=run.seed % 2**32, **settings)  # which takes 32 bits
         with warnings.catch_warnings():  # what EM leaves, SVI goes on with
             warnings.simplefilter("ignore", ConvergenceWarning)
-            labels = mixture.fit_predict(x)
-        self.set_parameters(mixture, self.weights.order(labels, run), n_rows=len(x))
+            labels = mixture.fit_predict(x.numpy())
+        order = self.weights.order(labels, run)
+        if run.y is None:
+            self.set_parameters(mixture, order, n_rows=len(x))
+            return
+        start_from(np.argsort(order)[labels], run)
+        start, y = (value.cpu() for value in (run.memory[START], run.y))
+        self.set_parameters(semi_supervised_em(x, start, y, n_clusters=self.n_clusters, **settings), n_rows=len(x))
 
     @torch.no_grad()
-    def set_parameters(self, mixture: SklearnMixture, order: Any = None, n_rows: int = 1) -> None:
+    def set_parameters(self, mixture: SklearnMixture | Gaussians, order: Any = None, n_rows: int = 1) -> None:
         """Take the parameters of a fitted `sklearn.mixture.GaussianMixture` of the same covariance type.
 
         Args:
-            mixture: scikit-learn's.
+            mixture: scikit-learn's, or one of its attributes.
             order: (K,) its component for each cluster; None for its own order.
             n_rows: it was fitted to, from which weights that have a prior get their posterior.
         """
         pick = torch.arange(self.n_clusters) if order is None else torch.as_tensor(order)
         shares, loc, covariance = (
-            torch.as_tensor(value).to(self.loc)[pick]
-            for value in (mixture.weights_, mixture.means_, mixture.covariances_)
+            torch.as_tensor(value).double()[pick] for value in (mixture.weights_, mixture.means_, mixture.covariances_)
         )
-        start_weights(self, shares, n_rows)
+        start_weights(self, shares.to(self.loc), n_rows)
         self.loc.copy_(loc)
         if self.covariance_type == "full":
-            factor = torch.linalg.cholesky(covariance.double()).to(loc)
+            factor = torch.linalg.cholesky(covariance)
             self.lower.copy_(factor.tril(-1))
             scale = factor.diagonal(dim1=-2, dim2=-1)
         else:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from probclust.recipe import START, Compute, Run
-from probclust.starting_labels import in_known_order
+from probclust.recipe import Compute, Run
+from probclust.starting_labels import start_from
 from probclust.warm_start import encode_all
 
 Between = Callable[[Tensor, Tensor], Tensor]
@@ -56,6 +55,8 @@ def kmedoids_start(
 ) -> Compute:
     """A step that puts starting labels into `run.memory[START]`, by k-medoids.
 
+    Known rows have their say, as `start_from` tells.
+
     Args:
         between: the dissimilarity.
         max_rows: medoids are sought among that many rows, drawn at random where there are more; the paper takes
@@ -69,8 +70,7 @@ def kmedoids_start(
         with torch.no_grad():
             medoids = some[k_medoids(_pairwise(some, some, between), n_clusters)]
             labels = _pairwise(x, medoids, between).argmin(1).cpu().numpy()
-        start = np.argsort(in_known_order(labels, run))[labels]
-        run.memory[START] = torch.as_tensor(start, device=x.device)
+        start_from(labels, run)
 
     return Compute(name="start", run=find)
 

@@ -21,9 +21,9 @@ from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 
-from probclust.recipe import START, Compute, Run
+from probclust.recipe import Compute, Run
 from probclust.recorded import Part
-from probclust.starting_labels import complete_rows, in_known_order
+from probclust.starting_labels import complete_rows, in_known_order, start_from
 from probclust.warm_start import encode_all, kmeans_start
 
 
@@ -207,7 +207,10 @@ class StickBreaking(Weights):
         return {"rest": dist.Beta(self.concentration + later[:-1], 1 + counts[:-1]).to_event(1)}
 
     def starting_clusters(self, encode: Callable[[Tensor], Tensor] | None = None) -> Compute:
-        """A variational Dirichlet process mixture of Gaussians on codes, or x: it leaves clusters empty itself."""
+        """A variational Dirichlet process mixture of Gaussians on codes, or x: it leaves clusters empty itself.
+
+        Known rows have their say, as `start_from` tells.
+        """
 
         def find(run: Run) -> None:
             x = complete_rows(run)
@@ -219,8 +222,7 @@ class StickBreaking(Weights):
             with warnings.catch_warnings():  # a mixture short of its tolerance is good enough for a start
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 labels = mixture.fit_predict(rows)
-            start = np.argsort(self.order(labels, run))[labels]
-            run.memory[START] = torch.as_tensor(start, device=run.x.device)
+            start_from(np.argsort(self.order(labels, run))[labels], run)
 
         return Compute(name="start", run=find)
 

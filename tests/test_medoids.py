@@ -48,6 +48,15 @@ def test_the_start_takes_the_order_of_known_clusters():
     assert run.memory[START][:3].tolist() == [2, 0, 1]
 
 
+def test_known_rows_start_in_their_own_cluster_though_they_lie_in_another():
+    y = torch.full((40,), -1)
+    y[:12] = torch.arange(12) % 3
+    y[9] = 1
+    run = Run(GaussianMixture(2, 3), blobs(), y, seed=0)
+    kmedoids_start(manhattan).run(run)
+    assert torch.equal(run.memory[START][:12], y[:12])
+
+
 def test_the_start_clusters_codes_where_it_is_given_an_encoder():
     x = torch.cat([100 * torch.randn(40, 1), blobs()], 1)  # the first column hides the clusters
     run = Run(GaussianMixture(3, 3), x, None, seed=0)
