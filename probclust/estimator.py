@@ -134,7 +134,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         known = self._known(y, rows.shape[0]) if self.semi_supervised else None
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # Parts among the arguments are built anew: a fit must not train what the user passed in.
-        arguments = {name: fresh(value) for name, value in (self.story_arguments or {}).items()}
+        arguments = fresh(dict(self.story_arguments or {}))
         with alone, torch.random.fork_rng([]):  # it is built on the CPU
             torch.manual_seed(seed)
             story = cls(n_features=rows.shape[1], n_clusters=int(self.n_clusters), **arguments)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from probclust.locking import alone
@@ -67,15 +71,86 @@ def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
     return cls(*positional, **named)
 
 
-def fresh(value: Any) -> Any:
-    """A new instance with the same constructor's arguments, its parts new too; weights drawn anew."""
+def fresh(value: Any, made: dict[int, Any] | None = None) -> Any:
+    """A new instance with the same constructor's arguments, its parts new too, wherever they stand; weights drawn anew.
+
+    Parts inside lists, tuples, mappings, sets, dataclasses and torch's containers are found. A part that stands in
+    several places stays one part. A module of another class is copied, and its layers draw their weights as their
+    `reset_parameters` does; frozen weights (`requires_grad` False) stay.
+
+    Args:
+        value: a part, or what may hold parts; anything else is given back as it is.
+        made: new instances by the `id` of the old, for what stands in several places.
+
+    Raises:
+        TypeError: a module has weights to train that nothing draws anew.
+    """
+    made = {} if made is None else made
+    if id(value) not in made:
+        made[id(value)] = _fresh(value, made)
+    return made[id(value)]
+
+
+def _fresh(value: Any, made: dict[int, Any]) -> Any:
     if isinstance(value, Part):
-        return construct(type(value), {name: fresh(argument) for name, argument in value.arguments.items()})
+        arguments = {name: fresh(argument, made) for name, argument in value.arguments.items()}
+        return construct(type(value), arguments)
+    if type(value) is nn.Sequential or type(value) is nn.ModuleDict:
+        return type(value)(OrderedDict((name, fresh(part, made)) for name, part in value._modules.items()))
+    if type(value) is nn.ModuleList:
+        return nn.ModuleList(fresh(part, made) for part in value)
     if isinstance(value, nn.Module):
-        raise TypeError(
-            f"a restart needs fresh weights, but the argument of class {type(value).__name__} cannot be built anew; "
-            "derive it from probclust.Part"
-        )
-    if isinstance(value, list | tuple):
-        return type(value)(fresh(item) for item in value)
-    return value
+        return _redrawn(value)
+    if not _holds_modules(value):
+        return value
+    if isinstance(value, Mapping):
+        again = {key: fresh(item, made) for key, item in value.items()}
+        return again if type(value) is dict else _refilled(value, again)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(fresh(item, made) for item in value))
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(fresh(item, made) for item in value)
+    again = copy.copy(value)  # a dataclass
+    for field in dataclasses.fields(value):
+        object.__setattr__(again, field.name, fresh(getattr(value, field.name), made))
+    return again
+
+
+def _holds_modules(value: Any) -> bool:
+    if isinstance(value, nn.Module):
+        return True
+    if isinstance(value, Mapping):
+        return any(_holds_modules(item) for item in value.values())
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(_holds_modules(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(_holds_modules(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return False
+
+
+def _refilled(mapping: Any, items: dict[Any, Any]) -> Any:
+    """A copy of a mapping of any class with other items under the same keys."""
+    if not isinstance(mapping, MutableMapping):  # such as a mappingproxy
+        return items
+    again = copy.copy(mapping)
+    again.update(items)
+    return again
+
+
+def _redrawn(module: nn.Module) -> nn.Module:
+    again = copy.deepcopy(module)
+    for layer in again.modules():
+        own = list(layer.parameters(recurse=False))
+        if not any(parameter.requires_grad for parameter in own):
+            continue
+        if not callable(reset := getattr(layer, "reset_parameters", None)):
+            raise TypeError(
+                f"a restart needs fresh weights, but the argument of class {type(module).__name__} cannot be built "
+                f"anew; derive it from probclust.Part"
+            )
+        frozen = [(parameter, parameter.clone()) for parameter in own if not parameter.requires_grad]
+        reset()
+        with torch.no_grad():
+            for parameter, kept in frozen:
+                parameter.copy_(kept)
+    return again

@@ -116,12 +116,16 @@ class Story(Part):
 
     @alone
     def redraw(self) -> None:
-        """Draw all weights anew, in place, as the constructor draws them; frozen parameters stay as they are."""
+        """Draw all weights that are trained anew, in place, as the constructor draws them.
+
+        Frozen parameters (`requires_grad` False) and buffers stay, but for the running statistics of layers that are
+        trained.
+        """
         again: Story = fresh(self)
         if again.global_guide_kind != self.global_guide_kind:
             again.use_global_guide(self.global_guide_kind)
-        frozen = {name: p.detach() for name, p in self.named_parameters() if not p.requires_grad}
-        self.load_state_dict(again.state_dict() | frozen)
+        drawn = again.state_dict()
+        self.load_state_dict({name: drawn[name] for name in trained_state(self) & drawn.keys()}, strict=False)
 
     @alone
     def add_global_guide(self) -> None:
@@ -142,6 +146,16 @@ class Story(Part):
     def dtype(self) -> torch.dtype:
         """The floating type of the story's parameters; rows are cast to it."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def trained_state(story: Story) -> set[str]:
+    """Names of `state_dict` that belong to training: parameters that are not frozen, and statistics of their layers."""
+    found = {name for name, p in story.named_parameters(remove_duplicate=False) if p.requires_grad}
+    for path, layer in story.named_modules(remove_duplicate=False):
+        trains = any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+        if trains and hasattr(layer, "reset_running_stats"):
+            found |= {f"{path}.{name}" for name, _ in layer.named_buffers(recurse=False)}
+    return found
 
 
 def checked_story(story: Any) -> None:

@@ -97,9 +97,25 @@ def test_fresh_parts_have_fresh_weights():
     assert again.given[1][1][0] == 3
 
 
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2))
+
+
 def test_what_cannot_be_fresh_says_so():
-    with pytest.raises(TypeError, match=r"class Linear cannot be built anew; derive it from probclust\.Part"):
-        fresh(Plain(nn.Linear(2, 2)))
+    with pytest.raises(TypeError, match=r"class Bare cannot be built anew; derive it from probclust\.Part"):
+        fresh(Plain(Bare()))
+
+
+def test_networks_of_torch_draw_their_weights_anew_and_keep_those_that_are_frozen():
+    network = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    network[2].weight.requires_grad_(False)
+    again = fresh(Plain(network)).given[0]
+    assert not torch.equal(again[0].weight, network[0].weight)
+    assert torch.equal(again[2].weight, network[2].weight)
+    assert not again[2].weight.requires_grad
+    assert torch.equal(fresh(Plain(Bare().requires_grad_(False))).given[0].weight.isnan(), torch.zeros(2).bool())
 
 
 def test_copies_keep_their_arguments():
