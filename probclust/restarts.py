@@ -8,6 +8,7 @@ import os
 import queue
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def fit_side_by_side(
 ) -> dict[str, list[RunFolder]]:
     """Fit every job to the same rows, several at a time.
 
+    A job that fails leaves its run to the others; where it is cut off, by Ctrl-C say, finished runs stay in `workshop`.
+
     Args:
         jobs: what to fit.
         data: file with the rows.
@@ -61,8 +64,11 @@ def fit_side_by_side(
     Returns:
         Folders of the finished runs by name, in the order of the jobs.
 
+    Raises:
+        Exception: all jobs of a name failed; it is the first one's.
+
     Warns:
-        FitWarning: what the fits warned of, with the name and the seed of the job.
+        FitWarning: what the fits warned of, with the name and the seed of the job; and jobs that failed.
     """
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     messages = context.Queue()
@@ -73,7 +79,7 @@ def fit_side_by_side(
             for number, (job, folder) in enumerate(zip(jobs, folders, strict=True))
         ]
         try:
-            _follow(futures, messages, lambda number, *news: report(jobs[number], *news))
+            _follow(futures, [job.name for job in jobs], messages, lambda number, *news: report(jobs[number], *news))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -81,6 +87,10 @@ def fit_side_by_side(
             raise
     runs: dict[str, list[RunFolder]] = {}
     for job, folder, future in zip(jobs, folders, futures, strict=True):
+        if error := future.exception():
+            message = f"{job.name}, seed {job.seed} failed, and the others count: {error}"
+            warnings.warn(message, FitWarning, stacklevel=2)
+            continue
         runs.setdefault(job.name, []).append(RunFolder(folder))
         for warning in future.result():
             warnings.warn(f"{job.name}, seed {job.seed}: {warning}", FitWarning, stacklevel=2)
@@ -107,9 +117,13 @@ def merge(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _follow(futures: Sequence[Future[list[str]]], messages: Any, tell: Callable[..., None]) -> None:
-    """Pass on the workers' messages until all are done; raises the first error of a job."""
+def _follow(
+    futures: Sequence[Future[list[str]]], names: Sequence[str], messages: Any, tell: Callable[..., None]
+) -> None:
+    """Pass on the workers' messages until all are done; raises the first error of a name whose jobs all failed."""
     left = set(futures)
+    hopeful = dict(Counter(names))
+    errors: dict[str, BaseException] = {}
     while left:
         try:
             while True:
@@ -117,8 +131,12 @@ def _follow(futures: Sequence[Future[list[str]]], messages: Any, tell: Callable[
         except queue.Empty:
             pass
         done, left = wait(left, timeout=0)
-        for future in done:
-            future.result()
+        for name, future in zip(names, futures, strict=True):
+            if future in done and (error := future.exception()):
+                errors.setdefault(name, error)
+                hopeful[name] -= 1
+                if not hopeful[name]:
+                    raise errors[name]
 
 
 class _Messages(Progress):

@@ -35,6 +35,14 @@ def test_an_error_of_a_worker_is_raised_here(tmp_path):
         fit_side_by_side([Job("gmm", "gmm", 9, 0)], tmp_path / "data.npz", None, tmp_path, 1, lambda *_: None)
 
 
+def test_a_job_that_fails_leaves_its_run_to_the_others(tmp_path):
+    np.savez(tmp_path / "data.npz", x=pc.data.blobs(n_rows=30, n_features=2, n_clusters=2, seed=0).x)
+    jobs = [Job("gmm", "gmm", 2, seed, {}, {"epochs": epochs}) for seed, epochs in ((0, 0), (1, 1))]
+    with pytest.warns(pc.FitWarning, match="gmm, seed 0 failed, and the others count: epochs must be"):
+        runs = fit_side_by_side(jobs, tmp_path / "data.npz", None, tmp_path, 1, lambda *_: None)
+    assert [run.record()["fit"]["settings"]["seed"] for run in runs["gmm"]] == [1]
+
+
 def fit_of(seed, bound, losses):
     history = [{"restart": 0, "step": "svi", "epoch": i, "loss": loss} for i, loss in enumerate(losses)]
     settings = {"seed": seed, "n_init": 1}
