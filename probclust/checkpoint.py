@@ -21,11 +21,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Position:
-    """Where a fit stands: the next epoch of the next step of a restart, and what came before."""
+    """Where a fit stands: the next epoch of the next step of a restart, and what came before.
+
+    `before` is the bound with which the step began, in nats per row, where it may end below it. Of a restart that
+    failed the bound is minus infinity.
+    """
 
     restart: int = 0
     step: int = 0
     epoch: int = 0
+    before: float | None = None
     best_restart: int = 0
     bounds: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -43,6 +48,11 @@ class Checkpoint:
         resume: read the file where it exists.
         writes: False where another process of the same fit writes it.
 
+    Attributes:
+        given: what no restart draws anew, as it was when the fit began: frozen parameters, buffers and networks beside
+            the story, by name in the fit's modules.
+        before: the state with which a step began that may end with a lower bound.
+
     Raises:
         ValueError: the file belongs to another fit.
         FileExistsError: the file holds an unfinished fit, and `resume` is False.
@@ -58,6 +68,8 @@ class Checkpoint:
         self.path = None if path is None else Path(path)
         self.settings, self.position, self.writes = settings, Position(), writes
         self.best: dict[str, Tensor] = {}
+        self.given: dict[str, Tensor] = {}
+        self.before: dict[str, Tensor] = {}
         self.tensors: dict[str, Tensor] = {}
         self.assignments: list[Tensor] = []
         self.started = self.written = time.monotonic()
@@ -82,7 +94,7 @@ class Checkpoint:
             said = "; ".join(_difference(key, facts["settings"].get(key), self.settings.get(key)) for key in differing)
             raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
         self.tensors, self.position, self.resumed = tensors, position, True
-        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        self.best, self.given, self.before = (_under(f"{name}.", tensors) for name in ("best", "given", "before"))
         self.assignments = list(tensors.get("assignments", ()))
 
     def discard(self) -> None:
@@ -112,10 +124,14 @@ class Checkpoint:
         self.position.bounds.append(bound)
         if labels is not None:
             self.assignments.append(labels)
-        if bound > max(self.position.bounds[:-1], default=-math.inf):
+        if not self.best or _rank(bound) > _rank(self.position.bounds[self.position.best_restart]):
             self.position.best_restart = len(self.position.bounds) - 1
             self.best = {f"state.{k}": v.detach().clone() for k, v in story.state_dict().items()}
             self.best |= {f"memory.{k}": v.to("cpu", copy=True) for k, v in memory.items()}
+
+    def failed(self) -> None:
+        """A restart came to no end."""
+        self.position.bounds.append(-math.inf)
 
     def best_state(self) -> dict[str, Tensor]:
         """The state of the best restart's story."""
@@ -139,7 +155,8 @@ class Checkpoint:
             return
         tensors = {f"state.{k}": v for k, v in modules.state_dict().items()}
         tensors |= {f"memory.{k}": v for k, v in memory.items()}
-        tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        for name, kept in (("best", self.best), ("given", self.given), ("before", self.before)):
+            tensors |= {f"{name}.{k}": v for k, v in kept.items()}
         if self.assignments:
             tensors["assignments"] = torch.stack(self.assignments)
         if optimizer is not None:
@@ -149,6 +166,10 @@ class Checkpoint:
         self.is_own = not self.resumed
         self.written = time.monotonic()
         log.debug("wrote %s", self.path)
+
+
+def _rank(bound: float) -> float:
+    return -math.inf if math.isnan(bound) else bound
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

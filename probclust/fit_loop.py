@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from probclust.checkpoint import Checkpoint
 from probclust.data.stored import StoredRows
+from probclust.errors import FitWarning, NonFiniteError
 from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.recipe import Compute, Run, Step, Train
-from probclust.scoring import elbo, predict
+from probclust.scoring import draws_latents, elbo, predict
 from probclust.start_sample import leave_sample, n_start_steps, start_sample
+from probclust.story import trained_state
 from probclust.training import Trainer, derived_seed
 
 log = logging.getLogger(__name__)
@@ -41,40 +44,81 @@ class FitLoop:
         self.has_trained = False
 
     def run(self) -> None:
-        """Run what is left of the fit; the story ends with the best restart's weights."""
+        """Run what is left of the fit; the story ends with the best restart's weights.
+
+        Where it is cut off, by Ctrl-C say, the story has those of the best restart that ended, if one did.
+        """
         keeper, run = self.keeper, self.run_state
         keeper.restore(self.trainer.modules, run.memory)
         before = {name: value.clone() for name, value in self.story.state_dict().items()}
+        if self.n_init > 1 and not keeper.given:
+            keeper.given = self._not_drawn()
         try:
             self._restarts()
-        except Exception:
-            if not self.has_trained:  # bad data or settings, found as the start looked at all rows
+        except BaseException as error:
+            if keeper.best:
+                with alone:
+                    self.story.load_state_dict(keeper.best_state())
+            elif not self.has_trained and isinstance(error, Exception):
+                # bad data or settings, found as the start looked at all rows
                 self.story.load_state_dict(before)
                 keeper.discard()
             raise
         with alone:
             self.story.load_state_dict(keeper.best_state())
 
+    def _not_drawn(self) -> dict[str, Tensor]:
+        """The state of the fit's modules, less what a restart draws anew."""
+        drawn = {f"0.{name}" for name in trained_state(self.story)}
+        state = self.trainer.modules.state_dict()
+        return {name: value.clone() for name, value in state.items() if name not in drawn}
+
     def _restarts(self) -> None:
         keeper, position, run = self.keeper, self.keeper.position, self.run_state
+        failure: Exception | None = None
         while position.restart < self.n_init:
             run.seed = self._restart_seed()
-            while position.step < len(self.steps):
-                self._step(self.steps[position.step])
-                position.step, position.epoch = position.step + 1, 0
-                if position.step == self.n_start:
-                    self.devices.once(lambda: leave_sample(run), run.memory)
-                keeper.save(self.trainer.modules, run.memory)
-            bound, labels = self.devices.once(self._outcome, run.memory)
-            log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
-            keeper.offer(bound, self.story, run.memory, labels)
-            position.restart, position.step = position.restart + 1, 0
+            try:
+                self._steps()
+            except (NonFiniteError, torch.linalg.LinAlgError, ValueError) as error:
+                broke = not isinstance(error, ValueError) or bool(keeper.best)  # not by bad data or settings
+                if self.n_init == 1 or not broke:
+                    raise
+                failure = failure or error
+                self._give_up(error)
+            else:
+                bound, labels = self.devices.once(self._outcome, run.memory)
+                log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
+                keeper.offer(bound, self.story, run.memory, labels)
+            position.restart, position.step, position.epoch = position.restart + 1, 0, 0
             if position.restart < self.n_init:
                 run.memory.clear()
                 with self.trainer.working():
+                    self.trainer.modules.load_state_dict(keeper.given, strict=False)
                     torch.manual_seed(self._restart_seed())
                     self.story.redraw()
             keeper.save(self.trainer.modules, run.memory)
+        if not keeper.best:
+            raise failure or NonFiniteError("every restart failed; see the warnings of this fit for their causes")
+
+    def _steps(self) -> None:
+        """The steps that are left of a restart."""
+        keeper, position, run = self.keeper, self.keeper.position, self.run_state
+        while position.step < len(self.steps):
+            self._step(self.steps[position.step])
+            position.step, position.epoch = position.step + 1, 0
+            if position.step == self.n_start:
+                self.devices.once(lambda: leave_sample(run), run.memory)
+            keeper.save(self.trainer.modules, run.memory)
+
+    def _give_up(self, error: Exception) -> None:
+        """Go on without a restart that failed."""
+        self.keeper.failed()
+        self._warn(f"restart {self.keeper.position.restart + 1} of {self.n_init} failed, and the others count: {error}")
+
+    def _warn(self, message: str) -> None:
+        if self.devices.is_first:
+            warnings.warn(message, FitWarning, stacklevel=6)
 
     def _outcome(self) -> tuple[float, Tensor | None]:
         """The restart's bound and, where there are others, its (rows,) clusters."""
@@ -110,6 +154,9 @@ class FitLoop:
             epochs = self.trainer.start(step, run)
         self.has_trained = True
         self.keeper.restore_optimizer(self.trainer.optimizer)
+        if position.step and position.epoch == 0 and self.trainer.is_comparable:
+            position.before = self._bound()
+            self.keeper.before = {k: v.clone() for k, v in self.trainer.modules.state_dict().items()}
         self.bar.start(step.name, epochs)
         snapshot = self._snapshot()
         while position.epoch < epochs and not _over(position.history, step, position.restart):
@@ -121,15 +168,44 @@ class FitLoop:
             except BaseException as error:
                 failed = position.epoch
                 self._back_to(snapshot)
-                if isinstance(error, Exception):
-                    self._explain(snapshot, failed)
-                raise
+                try:
+                    if isinstance(error, Exception):
+                        self._explain(snapshot, failed)
+                    raise
+                except NonFiniteError as cause:
+                    if not self._is_refining():
+                        raise
+                    self._warn(f"{cause}; the step was ended there, and the better of its start and its end is kept")
+                    break
             if facts is None:
                 break
             position.history.append(facts)
             position.epoch += 1
             self.keeper.save_when_due(self.trainer.modules, run.memory, self.trainer.optimizer)
             self.bar.advance(facts["loss"])
+        self._keep_better()
+
+    def _is_refining(self) -> bool:
+        """Whether the step goes on from a bound that is exact, so that weights worth keeping came before it."""
+        before = self.keeper.position.before
+        return before is not None and math.isfinite(before) and not draws_latents(self.story)
+
+    def _keep_better(self) -> None:
+        """Undo an SVI step that ended with a lower bound than it began with, which an earlier step had found."""
+        position, keeper = self.keeper.position, self.keeper
+        if position.before is None:
+            return
+        after = self._bound()
+        if after < position.before or (math.isnan(after) and not math.isnan(position.before)):
+            log.info("step '%s' ended below its start, %.4f nats per row: undone", self.trainer.step.name, after)
+            with alone:
+                self.trainer.modules.load_state_dict(keeper.before)
+            if position.history:
+                position.history[-1]["undone"] = True
+        position.before, keeper.before = None, {}
+
+    def _bound(self) -> float:
+        return float(self.devices.once(self.trainer.bound, self.run_state.memory))
 
     def _epoch(self, checked: bool = False) -> dict[str, Any] | None:
         position = self.keeper.position

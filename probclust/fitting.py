@@ -80,7 +80,9 @@ def fit(
             the result is one device's with a `batch_size` as many times as large, but for rounding.
         checkpoint: file to keep the state of the fit in; written every few seconds, after each step, and on Ctrl-C.
         resume: continue from `checkpoint` where that file exists; the end is the unbroken run's, bit for bit on a CPU.
-        n_init: restarts; the one with the largest bound on log p(x) is kept.
+        n_init: restarts; the one with the largest bound on log p(x) is kept. Frozen parameters (`requires_grad` False)
+            and buffers start each as they were given. A restart that fails is warned of, and the others count; where
+            the fit is cut off, by Ctrl-C say, the story has the best of those that ended.
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
         learning_rate: of the SVI steps, instead of the recipe's.
         precision: of matrix products: "32-true" (None); "tf32", which counts on a GPU; or "bf16-mixed" or "16-mixed".
@@ -96,7 +98,11 @@ def fit(
     Raises:
         ValueError: bad data or settings, before any work is done; or a checkpoint of another fit.
         NonFiniteError: a loss became NaN or infinite; names step, epoch and site. The story is left as it was at
-            the start of that epoch, and so is the checkpoint.
+            the start of that epoch, and so is the checkpoint. With restarts it is raised where all fail; an SVI step
+            that goes on from an exact bound, as after EM, ends there with a warning.
+
+    Warns:
+        FitWarning: what usually spoils a fit: an empty cluster, all rows in one, a restart that failed.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("story", "x")}
     survey = admit_all(story, x)

@@ -27,13 +27,15 @@ class FitRecord:
         history: one entry per epoch of training: restart, step, epoch, loss (nats per row where it is a bound),
             seconds, learning rate, and for SVI steps occupancy, entropy and terms; for the truncated objective
             truncation: the share of rows whose best cluster was "missed", the posterior mass "captured", and the
-            "rows" that these come from.
-        bounds: each restart's bound on log p(x), mean over the rows, in nats.
+            "rows" that these come from. The last of a step says "undone" where the step ended with a lower bound than
+            it began with, so that its start's weights were kept.
+        bounds: each restart's bound on log p(x), mean over the rows, in nats; minus infinity of one that failed.
         restart: the restart that was kept, the one with the largest bound.
         seconds: of the whole fit, over all its resumptions.
         memory: what the kept restart's steps left for later ones, such as the (rows,) labels of the warm start under
             "start".
-        assignments: (n_init, rows) clusters that each restart ended with, for `pc.stability`; None for a single one.
+        assignments: (n_init, rows) clusters that each restart ended with, less those that failed, for `pc.stability`;
+            None for a single one.
     """
 
     story: str

@@ -25,6 +25,7 @@ from probclust.objectives import Objective, objective_named
 from probclust.precision import matrix_products, without_denormals
 from probclust.pyro_elbo import mean_loss
 from probclust.recipe import START, SVI, Batch, Run, Step, Train
+from probclust.rows import chunks, evaluating
 from probclust.shared_draws import Share, sharing
 from probclust.story import Story
 
@@ -219,6 +220,34 @@ class Trainer:
                 [self.run.memory[name]] = self.devices.sums([torch.where(mine, found, 0)])
         return total, int(seen)
 
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the step maximises a bound and nothing else, so that weights can be compared by it."""
+        loss, step = self.loss, self.step
+        if not isinstance(step, SVI) or step.to_start or step.loss is not None or self.run.pairs is not None:
+            return False
+        if type(step).after is not Train.after:
+            return False
+        return not isinstance(loss.objective, Objective) or type(loss.objective).penalty is Objective.penalty
+
+    def bound(self) -> float:
+        """The bound of an SVI step, mean over all rows, in nats, in evaluation mode and under draws of its own."""
+        run, y, memory = self.run, self.loss.y, dict(self.run.memory)
+        total = torch.zeros((), dtype=torch.float64)
+        is_ours = isinstance(self.loss.objective, Objective)  # Pyro's ask for a graph, whatever is done with it
+        with evaluating(self.story, 0), torch.set_grad_enabled(not is_ours):
+            self.loss.training = False  # of itself alone
+            try:
+                self.loss.begin(0)
+                for part, rows in chunks(self.story, run.x):
+                    index = torch.arange(part.start, part.stop, device=self.device)
+                    total -= self.loss(rows, index, None if y is None else y[index]).detach().cpu() * len(rows)
+            finally:
+                self.loss.training = True
+                run.memory.clear()
+                run.memory.update(memory)
+        return float(total) / len(run.x)
+
     def snapshot(self) -> Any:
         """A copy of the weights and the optimizer's state, for `restore`."""
         optimizer = self.optimizer.state_dict()
@@ -308,8 +337,9 @@ class _Loss(nn.Module):
             return mean_loss(self.objective, story, x, self.run.x.shape[0]) + self._penalty(len(x))
         clusters = self.objective.clusters(self.run, index)
         bound, joint = self.objective.per_row(story.model, story.guide, x, y, clusters)
-        self.objective.learn(self.run, index, joint)
-        self.monitor.add(joint)
+        if self.training:
+            self.objective.learn(self.run, index, joint)
+            self.monitor.add(joint)
         loss = -bound if self.run.pairs is None else self._penalty(len(x)) - bound
         owed = self.objective.penalty(self.run, index, joint)
         if owed is None:
