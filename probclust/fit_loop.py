@@ -80,7 +80,7 @@ class FitLoop:
             run.seed = self._restart_seed()
             try:
                 self._steps()
-            except (NonFiniteError, torch.linalg.LinAlgError, ValueError) as error:
+            except (NonFiniteError, torch.linalg.LinAlgError, ValueError) as error:  # type: ignore[attr-defined]
                 broke = not isinstance(error, ValueError) or bool(keeper.best)  # not by bad data or settings
                 if self.n_init == 1 or not broke:
                     raise
