@@ -221,7 +221,7 @@ def _warn(
                 f"the bound of '{name}' is not settled: these particles raise it by {gains[name]:.3g} nats per row "
                 "over half as many, more than its standard error; take more"
             )
-        if gains[name] - gains[frame.index[0]] > -frame["difference"][name]:
+        if gains[name] - gains[frame.index[0]] > max(0.0, -frame["difference"][name]):
             notes.append(f"more particles may put '{name}' first, as its bound still rises by {gains[name]:.3g} nats")
     if notes:
         warnings.warn("; ".join(notes), ComparisonWarning, stacklevel=3)

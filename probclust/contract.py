@@ -248,3 +248,23 @@ def _check_shapes(story: Story, joint: Joint) -> None:
                     f"({clusters}, {rows}) = (clusters, rows); put feature dimensions into the event with "
                     ".to_event(1)"
                 )
+
+
+def check_plate(story: Story, x: Tensor, n_rows: int) -> None:
+    """Check that a plate which stands for more rows than a batch has stands for those of the fit.
+
+    Args:
+        story: the story.
+        x: (rows, n_features), a few rows on the story's device.
+        n_rows: of the data set.
+
+    Raises:
+        ValueError: it stands for others.
+    """
+    with untouched(story):
+        cluster = Pass().run(story.model, x)[CLUSTER]
+    if cluster.full_size not in (None, len(x), n_rows):
+        raise ValueError(
+            f"the plate 'data' stands for {cluster.full_size} rows, and x has {n_rows}; open it as "
+            "pyro.plate('data', x.shape[0]): `fit` tells batches from the whole by itself"
+        )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from probclust.checkpoint import Checkpoint
 from probclust.constraints import Pairs
+from probclust.contract import check_plate
 from probclust.data.checks import as_labels, check_varied, enough_rows
 from probclust.data.stored import Rows, StoredRows
 from probclust.data.tables import ArrayTable
@@ -122,7 +123,9 @@ def fit(
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if isinstance(rows, StoredRows):
         check_stored(steps)
-    check_elbos(steps, story, rows[:8].to(story.device))
+    few = rows[:8].to(story.device)
+    check_plate(story, few, rows.shape[0])
+    check_elbos(steps, story, few)
     if pairs is not None:
         check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
     settings = {

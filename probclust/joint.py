@@ -20,7 +20,7 @@ from probclust.module_parameters import module_local_parameters
 from probclust.placement import made_on
 from probclust.precision import is_mixed, widen
 from probclust.shared_draws import shared_draw
-from probclust.sites import CLUSTER, Site, is_local, mean_of, role_of, site_of
+from probclust.sites import CLUSTER, PLATE, Site, is_local, mean_of, role_of, site_of
 from probclust.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor
@@ -79,6 +79,8 @@ class Pass(Messenger):
 
     def _pyro_sample(self, msg: Any) -> None:
         if site_is_subsample(msg):
+            if msg["name"] == PLATE and msg["fn"].subsample_size == self.n_rows:  # the rows at hand, in their order
+                msg["value"], msg["done"] = torch.arange(self.n_rows), True
             return
         if msg["name"] in self.sites:
             raise ContractError(f"two sites are named '{msg['name']}'; give each sample statement its own name")

@@ -90,8 +90,8 @@ class Objective(ELBO):
             known = joint.table.gather(1, column).squeeze(1)
             rows = torch.where(y >= 0, self.reduce(known), rows)
         mean = with_local_scores(joint, joint.weigh(rows)).mean()
-        if self.n_rows is not None and joint.plate_scale != 1.0:  # `n_rows` already says what a batch stands for
-            mean = mean / joint.plate_scale
+        if joint.plate_scale != 1.0:  # of a plate that has each row as often as there are particles
+            mean = mean * self.particles if self.n_rows is None else mean / joint.plate_scale
         bound = mean + joint.log_globals / (self.n_rows or x.shape[0])
         return with_global_scores(joint, bound), joint
 
