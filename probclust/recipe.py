@@ -83,7 +83,8 @@ class Train:
         epochs: passes over the rows; None for at least 100 and at least 2,000 steps.
         min_steps: batches at least, in more epochs where the rows are few.
         loss: scalar loss of a batch, a mean over its rows (nats per row where it is a bound).
-        learning_rate: of Adam, at the start.
+        learning_rate: of Adam, at the start; None for 0.01, or 0.001 where the story has networks of more than 10,000
+            weights.
         schedule: "constant", or "cosine" from the learning rate down to zero.
         batch_size: rows per batch; None for `fit`'s.
         modules: whose parameters are trained; None for the story's.
@@ -92,12 +93,13 @@ class Train:
         tolerance: see `patience`.
         separable: whether the loss is a mean of terms that depend on one row each and on no random number. Several
             devices then share each batch; else each computes the loss of all of it.
+        clip: norm to which a larger gradient of a batch is scaled down; None for no limit.
     """
 
     name: str
     epochs: int | None = None
     loss: Callable[[Batch], Tensor] | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = 1e-3
     schedule: Schedule = "constant"
     batch_size: int | None = None
     modules: Sequence[nn.Module] | None = None
@@ -105,6 +107,7 @@ class Train:
     tolerance: float = 1e-3
     separable: bool = False
     min_steps: int = 0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not (isinstance(self.epochs, Integral) and self.epochs >= 1):
@@ -113,8 +116,9 @@ class Train:
             )
         if not (isinstance(self.min_steps, Integral) and self.min_steps >= 0):
             raise ValueError(f"step '{self.name}': min_steps must be an integer of at least 0, got {self.min_steps!r}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"step '{self.name}': learning_rate must be positive, got {self.learning_rate!r}")
+        for name, value in (("learning_rate", self.learning_rate), ("clip", self.clip)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"step '{self.name}': {name} must be positive, got {value!r}")
 
     def n_epochs(self, n_batches: int) -> int:
         """How many passes over the rows are made, of so many batches each."""
@@ -152,7 +156,7 @@ class SVI(Train):
     """
 
     name: str = "svi"
-    learning_rate: float = 1e-2
+    learning_rate: float | None = None
     schedule: Schedule = "cosine"
     objective: str | ELBO = "exact"
     to_start: bool = False

@@ -10,11 +10,15 @@ from typing import Any
 from pyro.infer import ELBO
 
 from probclust.constraints import Pairs
+from probclust.learning_rate import usual_learning_rate
 from probclust.objectives import Objective, objective_named
 from probclust.pyro_elbo import described
 from probclust.recipe import SVI, Compute, Step, Train
 from probclust.scoring import positive
 from probclust.story import Story
+
+EXPLODING = 1000.0
+"""Norm of a gradient, in nats per row, to which plain SVI clips; Adam is the same for gradients of any scale below."""
 
 
 def steps_of(
@@ -37,7 +41,7 @@ def steps_of(
                 f"recipe has no argument {wrong[0]!r}: {type(story).__name__}.recipe takes {', '.join(taken) or 'none'}"
             )
         recipe = story.recipe(**(recipe or {}))
-    steps: list[Step] = [SVI()] if recipe is None else list(recipe)
+    steps: list[Step] = [SVI(clip=EXPLODING)] if recipe is None else list(recipe)
     for step in steps:
         if not isinstance(step, Compute | Train):
             raise TypeError(f"a recipe holds steps, such as pc.SVI(epochs=10), got {step!r}")
@@ -64,7 +68,13 @@ def steps_of(
         )
     if epochs is not None:
         changes["min_steps"] = 0
-    return [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
+    steps = [dataclasses.replace(step, **changes) if free else step for step, free in zip(steps, svi, strict=True)]
+    return [
+        dataclasses.replace(step, learning_rate=usual_learning_rate(story))
+        if isinstance(step, Train) and step.learning_rate is None
+        else step
+        for step in steps
+    ]
 
 
 def check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int) -> None:

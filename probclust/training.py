@@ -19,6 +19,7 @@ from probclust.devices import Devices
 from probclust.engines import Eager, chosen_engine
 from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
+from probclust.learning_rate import usual_learning_rate
 from probclust.locking import alone
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
@@ -79,7 +80,8 @@ class Trainer:
         parameters = [p for module in step.modules or [self.story] for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(f"step '{step.name}' has no parameters to train; check the story's parameters")
-        adam = torch.optim.Adam(dict.fromkeys(parameters), lr=step.learning_rate, fused=True)
+        self.learning_rate = usual_learning_rate(self.story) if step.learning_rate is None else step.learning_rate
+        adam = torch.optim.Adam(dict.fromkeys(parameters), lr=self.learning_rate, fused=True)
         self.module, self.optimizer = self.fabric.setup(self.loss, adam)
         self.is_shared = self.devices.n > 1 and self.loss.is_separable
         n_rows = run.x.shape[0]
@@ -164,6 +166,10 @@ class Trainer:
                     loss = engine.gradients(rows, index, None if y is None else y[index])
                 if random_state is not None:
                     self._check(epoch, number, rows, loss, random_state)
+                if self.step.clip is not None:  # what is not finite is found at the epoch's end, without a wait here
+                    self.fabric.clip_gradients(
+                        self.module, self.optimizer, max_norm=self.step.clip, error_if_nonfinite=False
+                    )
                 self.optimizer.step()
                 self.step.after(Batch(rows, index, run))
                 total += loss * len(index)
@@ -263,7 +269,7 @@ class Trainer:
         self.optimizer.load_state_dict({**optimizer, "state": copies})
 
     def _set_learning_rate(self, epoch: float) -> None:
-        rate = self.step.learning_rate
+        rate = self.learning_rate
         if self.step.schedule == "cosine":
             rate *= 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         for group in self.optimizer.param_groups:
