@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -38,25 +39,33 @@ def report_runs(
         HTML.
     """
     records = {name: folder.record() for name, (folder, _) in opened.items()}
-    frame = compare({name: story for name, (_, story) in opened.items()}, source.x, source.y, particles=particles)
+    stories = {name: story for name, (_, story) in opened.items()}
+    frame = compare(stories, source.x, source.y, particles=particles, seed=seed)
     frame["seconds"] = [records[str(name)]["fit"]["seconds"] for name in frame.index]
     sections = [comparison_section(frame)]
     for name in frame.index:
         record = records[str(name)]
-        found = find(str(name), opened[str(name)][1], source.x, source.y, particles=particles, seed=seed)
-        same = record["data"]["source"] == source.source
-        where = (
-            "the rows it was fitted to" if same else f"other rows than it was fitted to ({record['data']['source']})"
-        )
+        found = find(str(name), stories[str(name)], source.x, source.y, particles=particles, seed=seed)
+        same = opened[str(name)][0].was_fitted_to(stories[str(name)], source.x)
+        where = _where(same, record["data"]["source"], source.source)
         intro = f"{record['fit']['story']}, scored on {where}."
         sections.append(story_section(found, record["fit"], source.image_shape, intro))
-    folders = " ".join(str(folder.path) for folder, _ in opened.values())
-    label = f" --label {source.label}" if source.label else ""
-    commands = [f"probclust report {folders} --data {source.source}{label} --out report.html"]
+    folders = [str(folder.path) for folder, _ in opened.values()]
+    how = ["--particles", str(particles), "--seed", str(seed), "--out", "report.html"]
+    commands = [shlex.join(["probclust", "report", *folders, *source.words(), *how])]
     sections.append(reproduction_section(commands, [f"Draws are made under seed {seed}."]))
     rows, features = source.x.shape
     lead = f"{len(opened)} fitted {'story' if len(opened) == 1 else 'stories'} on {rows:,} rows of {features} features"
     return page("Clusters, compared", f"{lead} ({source.source}).", sections)
+
+
+def _where(same: bool | None, fitted: str, scored: str) -> str:
+    """What the rows of the report are to a run: `same`, those of its fit; and the sources of both."""
+    if same:
+        return "the rows it was fitted to"
+    if fitted != scored:
+        return f"other rows than it was fitted to ({fitted})"
+    return f"other rows than it was fitted to: {scored} has changed since, or is read in another way"
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> str:

@@ -97,6 +97,14 @@ def admit_all(story: Story, x: Any) -> Survey:
     return Survey(rows, torch.stack(lows).amin(0), torch.stack(highs).amax(0), digest.hexdigest(), table.names)
 
 
+def digest_of(story: Story, x: Any) -> str:
+    """The digest of `Survey`, of rows of any kind as the story sees them."""
+    rows, digest = admit(story, x), hashlib.blake2b(digest_size=16)
+    for start in range(0, len(rows), size := chunk_size(story)):
+        digest.update(rows[start : start + size].cpu().float().numpy().data)
+    return digest.hexdigest()
+
+
 def chunk_size(story: Story) -> int:
     """Rows of a chunk: few enough for every cluster at once."""
     elements = CHUNK_ELEMENTS * (1 if story.device.type == "cpu" else 4)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from probclust.errors import SavedStoryError
+from probclust.rows import digest_of
 from probclust.storage import load, save
 from probclust.story import Story
 from probclust.story_file import FILE_MODULE
@@ -100,6 +101,13 @@ class RunFolder:
         if not known:
             raise SavedStoryError(f"{self.record_file} is damaged; restore a copy or fit again")
         return dict(facts)
+
+    def was_fitted_to(self, story: Story, x: Any) -> bool | None:
+        """Whether rows of any kind are those of the fit, value by value; None where the record does not say."""
+        if not self.record_file.is_file():
+            return None
+        fitted = self.record()["fit"]["settings"].get("data")
+        return None if fitted is None else bool(fitted == digest_of(story, x))
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 
 import probclust as pc
 from probclust.cli import main
-from probclust.data.named import arranged, opened
 from probclust.measure import measure_of
 from probclust.prototypes import prototypes
 
@@ -208,6 +207,8 @@ def test_annotated_matrices_give_their_rows_and_genes(kind, mixture, frame):
 
 
 def test_real_annotated_matrices(mixture, frame, tmp_path):
+    from probclust.data.named import opened
+
     anndata = pytest.importorskip("anndata", reason="anndata is not installed")
     cells, genes = (
         pd.DataFrame(index=pd.Index(n, dtype=object)) for n in (map(str, frame.index), ["mass", "age", "dose"])
@@ -233,6 +234,8 @@ class Polars:
 
 
 def test_tables_of_other_libraries_keep_their_names(mixture, frame):
+    from probclust.data.named import opened
+
     xarray = pytest.importorskip("xarray")
     pyarrow = pytest.importorskip("pyarrow")
     table = swapped(frame)
@@ -244,6 +247,8 @@ def test_tables_of_other_libraries_keep_their_names(mixture, frame):
 
 
 def test_arranging_by_hand():
+    from probclust.data.named import arranged
+
     table = arranged(pd.DataFrame({"b": [1], "a": [2]}), ["a", "b"])
     assert table.names == ("a", "b")
     assert table.values.to_numpy().tolist() == [[2, 1]]

@@ -92,7 +92,7 @@ def test_the_label_column_is_split_off(tmp_path, suffix):
         ("a\n1,2\n3,4\n", "1 names in its first line, but 2 columns"),
         ("a,b,c\n1,2\n3,4\n", "3 names in its first line, but 2 columns"),
         ("a,b\n", "no table"),
-        (",a,b\n0,1,2\n1,3,4\n", "the first column of .* has no name"),
+        (",a,b\n0,1,2\n0,3,4\n", "the first column of .* has no name, .* give index=True if it is no feature"),
     ],
 )
 def test_csv_with_mistakes(tmp_path, text, message):
@@ -155,10 +155,10 @@ def test_what_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file at .*a\.npz"):
         read(tmp_path / "a.npz")
     (tmp_path / "a.txt").touch()
-    with pytest.raises(ValueError, match=r"must be \.npz, \.npy, \.csv or \.parquet, got a\.txt"):
+    with pytest.raises(ValueError, match=r"must be \.npz, \.npy, \.csv, \.tsv or \.parquet, got a\.txt"):
         read(tmp_path / "a.txt")
     np.savez(tmp_path / "b.npz", z=X)
     with pytest.raises(ValueError, match="must hold an array x, or the CSR parts"):
         read(tmp_path / "b.npz")
-    with pytest.raises(ValueError, match=r"in \.csv and \.parquet files only"):
+    with pytest.raises(ValueError, match=r"in \.csv, \.tsv and \.parquet files only"):
         read(tmp_path / "b.npz", label="y")

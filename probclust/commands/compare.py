@@ -6,11 +6,29 @@ import json
 
 import typer
 
-from probclust.commands.options import Data, Json, Label, Particles, RunPaths, Stories, console, open_runs
+from probclust.commands.options import (
+    Data,
+    Json,
+    Label,
+    Particles,
+    Reading,
+    RunPaths,
+    Stories,
+    console,
+    open_runs,
+    reads_tables,
+)
 
 
+@reads_tables
 def compare(
-    runs: RunPaths, data: Data, label: Label = None, particles: Particles = 100, story: Stories = None, out: Json = None
+    runs: RunPaths,
+    data: Data,
+    reading: Reading,
+    label: Label = None,
+    particles: Particles = 100,
+    story: Stories = None,
+    out: Json = None,
 ) -> None:
     """Compare runs on the same rows. The best bound on log p(x) comes first."""
     import probclust as pc
@@ -19,7 +37,7 @@ def compare(
     from probclust.source import read_source
 
     stories = {name: fitted for name, (_, fitted) in open_runs(runs, story).items()}
-    source = read_source(data, label, missing=any(fitted.missing for fitted in stories.values()))
+    source = read_source(data, label, reading=reading, missing=any(fitted.missing for fitted in stories.values()))
     frame = pc.compare(stories, source.x, source.y, particles=particles)
     console().print(rich_table(frame))
     if out is not None:

@@ -8,11 +8,29 @@ from typing import Any
 
 import typer
 
-from probclust.commands.options import Data, Json, Label, Particles, RunPath, Stories, console, open_runs
+from probclust.commands.options import (
+    Data,
+    Json,
+    Label,
+    Particles,
+    Reading,
+    RunPath,
+    Stories,
+    console,
+    open_runs,
+    reads_tables,
+)
 
 
+@reads_tables
 def evaluate(
-    run: RunPath, data: Data, label: Label = None, particles: Particles = 100, story: Stories = None, out: Json = None
+    run: RunPath,
+    data: Data,
+    reading: Reading,
+    label: Label = None,
+    particles: Particles = 100,
+    story: Stories = None,
+    out: Json = None,
 ) -> None:
     """Score a run on rows. ACC, NMI and ARI are there where the data have labels."""
     from rich.table import Table
@@ -21,9 +39,10 @@ def evaluate(
     from probclust.run_folder import replace_text
     from probclust.source import read_source
 
-    [(name, (_, fitted))] = open_runs([run], story).items()
-    source = read_source(data, label, missing=fitted.missing)
+    [(name, (folder, fitted))] = open_runs([run], story).items()
+    source = read_source(data, label, reading=reading, missing=fitted.missing)
     found = scores(fitted, source.x, source.y, particles=particles)
+    found["rows_of_the_fit"] = folder.was_fitted_to(fitted, source.x)
     table = Table(box=None, show_header=False, pad_edge=False)
     for heading, text in _lines(found):
         table.add_row(heading, text)
@@ -43,6 +62,7 @@ def _lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, heading in (("accuracy", "ACC"), ("nmi", "NMI"), ("ari", "ARI")):
         if name in found:
             yield heading, f"{found[name]:.4f}"
-    yield "rows", f"{found['rows']}"
+    whose = {True: ", those it was fitted to", False: ", others than it was fitted to", None: ""}
+    yield "rows", f"{found['rows']}{whose[found['rows_of_the_fit']]}"
     yield "rows in each cluster", " ".join(map(str, found["sizes"]))
     yield "entropy of p(cluster | x)", f"{found['entropy']:.4f} nats per row"

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probclust.commands.options import Data, ImageShape, Label, Seed, keyword_arguments
+from probclust.commands.options import Data, ImageShape, Label, Reading, Seed, keyword_arguments, reads_tables
 
 if TYPE_CHECKING:
     from probclust.run_folder import RunFolder
 
 
+@reads_tables
 def fit(
     story: Annotated[str, typer.Argument(metavar="STORY", help="Name of a story, or path/to/file.py:Class.")],
     data: Data,
+    reading: Reading,
     out: Annotated[
         Path, typer.Option("--out", metavar="RUN", help="Folder for the story, its record and its checkpoint.")
     ],
@@ -65,7 +67,8 @@ def fit(
     _refuse_to_overwrite(folder, resume=resume, force=force)
     chosen = story_class(story)
     arguments = keyword_arguments("--set", settings, chosen.__init__)
-    source = read_source(data, label, image_shape, missing=bool(arguments.get("missing", chosen.missing)))
+    takes_missing = bool(arguments.get("missing", chosen.missing))
+    source = read_source(data, label, image_shape, reading, missing=takes_missing)
     given = keyword_arguments("--recipe", recipe, chosen.recipe)
     built = new_story(chosen, source.x.shape[1], clusters, seed, arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from probclust.run_folder import RunFolder
     from probclust.story import Story
 
-DATA_HELP = "A data set (digits, mnist, ...), or a .npz, .npy, .csv or .parquet file."
+DATA_HELP = "A data set (digits, mnist, ...), or a .npz, .npy, .csv, .tsv or .parquet file."
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 RunPaths = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")]
@@ -26,7 +27,7 @@ Data = Annotated[str, typer.Option("--data", metavar="NAME|PATH", help=DATA_HELP
 Label = Annotated[
     str | None,
     typer.Option(
-        "--label", metavar="COLUMN", help="Column of a .csv or .parquet file with the labels; they only score."
+        "--label", metavar="COLUMN", help="Column of a .csv, .tsv or .parquet file with the labels; they only score."
     ),
 ]
 ImageShape = Annotated[
@@ -41,6 +42,48 @@ Stories = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the numbers to this JSON file.")]
 Particles = Annotated[int, typer.Option("--particles", min=1, help="Draws per row for the bound on log p(x).")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+
+
+Reading = dict[str, Any]
+"""Options of `probclust.data.read` that say how a table is to be read; those given alone."""
+
+
+def _option(name: str, kind: Any, help: str, metavar: str | None = None) -> inspect.Parameter:
+    option = typer.Option(name, metavar=metavar, help=help)
+    return inspect.Parameter(
+        name.partition("/")[0].removeprefix("--"),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, option],
+    )
+
+
+READING = [
+    _option("--header/--no-header", bool | None, "Whether the first line holds the names of the columns."),
+    _option("--index", str | None, "Column that numbers the rows: a name, or true (the first) or false.", "COLUMN"),
+    _option("--separator", str | None, "Of cells: one character, tab or space.", "CHARACTER"),
+    _option("--decimal", str | None, "The decimal point, or a comma.", "CHARACTER"),
+    _option("--encoding", str | None, "Of a table of text, such as utf-8 or cp1252.", "NAME"),
+    _option("--columns", list[str] | None, "Feature to take; may be repeated. Without it, all columns.", "COLUMN"),
+    _option("--drop", list[str] | None, "Column to leave out; may be repeated.", "COLUMN"),
+]
+
+
+def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `READING`; it takes them as one argument, `reading`."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "reading"]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        reading = {parameter.name: given.pop(parameter.name) for parameter in READING}
+        if isinstance(reading["index"], str):
+            reading["index"] = {"true": True, "false": False}.get(reading["index"].lower(), reading["index"])
+        command(**given, reading={name: value for name, value in reading.items() if value is not None and value != []})
+
+    by_name = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    run.__signature__ = signature.replace(parameters=[*by_name, *READING])  # type: ignore[attr-defined]
+    return run
 
 
 def console() -> Console:

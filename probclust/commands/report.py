@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from probclust.commands.options import DATA_HELP, ImageShape, Label, Particles, RunPaths, Seed, Stories, open_runs
+from probclust.commands.options import (
+    DATA_HELP,
+    ImageShape,
+    Label,
+    Particles,
+    Reading,
+    RunPaths,
+    Seed,
+    Stories,
+    open_runs,
+    reads_tables,
+)
 
 
+@reads_tables
 def report(
     runs: RunPaths,
+    reading: Reading,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page, one file that needs no other.")],
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME|PATH", help=f"{DATA_HELP} Without it, the data of the fits.")
@@ -32,17 +46,18 @@ def report(
     opened = open_runs(runs, story)
     facts = {name: folder.record()["data"] for name, (folder, _) in opened.items()}
     if data is None:
-        sources = {(fact["source"], fact["label"]) for fact in facts.values()}
+        sources = {(fact["source"], fact["label"], json.dumps(fact.get("reading", {}))) for fact in facts.values()}
         if len(sources) > 1:
             raise ValueError(
-                f"the runs were fitted to different data ({', '.join(sorted(s for s, _ in sources))}); "
+                f"the runs were fitted to different data ({', '.join(sorted(s for s, *_ in sources))}); "
                 "choose the rows of the report with --data"
             )
-        [(data, fitted_label)] = sources
-        label = label or fitted_label
+        [(data, fitted_label, fitted_reading)] = sources
+        label, reading = label or fitted_label, {**json.loads(fitted_reading), **reading}
     if image_shape is None:
         shapes = {tuple(fact["image_shape"]) for fact in facts.values() if fact["image_shape"]}
         image_shape = "x".join(map(str, shapes.pop())) if len(shapes) == 1 else None
-    source = read_source(data, label, image_shape, missing=any(fitted.missing for _, fitted in opened.values()))
+    takes_missing = any(fitted.missing for _, fitted in opened.values())
+    source = read_source(data, label, image_shape, reading, missing=takes_missing)
     replace_text(out, report_runs(opened, source, particles=particles, seed=seed))
     typer.echo(f"wrote {out}")

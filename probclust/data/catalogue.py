@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probclust.data import fetchers
 from probclust.data.dataset import Dataset
-from probclust.data.files import CSR_PARTS, read_archive, rows_of
+from probclust.data.files import SPARSE_PARTS, read_archive, rows_of
 
 DIGITS = tuple("0123456789")
 
@@ -197,7 +197,7 @@ def _download(name: str, entry: Entry) -> Path:
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, ...] | None]:
-    arrays = read_archive(path, ("x_float", "x", "y", "user", *CSR_PARTS))
+    arrays = read_archive(path, ("x_float", "x", "y", "user", *SPARSE_PARTS))
     if "x_float" in arrays:  # unrounded pixels beside the rounded ones
         arrays["x"] = arrays["x_float"]
     x = rows_of(arrays, path)

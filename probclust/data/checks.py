@@ -167,30 +167,36 @@ def frame_values(frame: pd.DataFrame, name: str = "x") -> NDArray[Any]:
     Raises:
         TypeError: a column does not hold numbers; names it.
     """
-    numbers = [_number_dtype(frame.iloc[:, place], frame.columns[place], name) for place in range(frame.shape[1])]
-    if all(isinstance(dtype, np.dtype) for dtype in numbers):
-        return frame.to_numpy(np.result_type(*numbers) if numbers else None)
+    for place in range(frame.shape[1]):  # by position: names may repeat
+        column = frame.iloc[:, place]
+        if not is_number_column(column):
+            row = first_text(column)
+            such = "" if row is None else f", such as {column.iloc[row]!r} in row {row},"
+            raise TypeError(
+                f"{name} must hold numbers only, got dtype {column.dtype}{such} in column {frame.columns[place]!r}; "
+                "drop the column or encode it as numbers"
+            )
+    dtypes = list(frame.dtypes)
+    if dtypes and all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in dtypes):
+        return frame.to_numpy(np.result_type(*dtypes))
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _number_dtype(column: pd.Series[Any], label: Any, name: str) -> Any:
-    """The dtype of a column of real numbers; None where they are Python objects."""
+def is_number_column(column: pd.Series[Any]) -> bool:
+    """Whether a column of a frame holds real numbers or truth values; entries may be missing."""
     dtype = column.dtype
-    is_object = pd.api.types.is_object_dtype(dtype)
-    if is_object:
-        if pd.api.types.infer_dtype(column, skipna=True) in NUMBERS:
-            return None
-    elif getattr(dtype, "kind", "O") != "c" and (
-        pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
-    ):
-        return dtype
-    where, got = f"in column {label!r}", f"dtype {dtype}"
-    if is_object or pd.api.types.is_string_dtype(dtype):
-        text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
-        if text.any():
-            row = int(text.argmax())
-            got += f", such as {column.iloc[row]!r} in row {row},"
-    raise TypeError(f"{name} must hold numbers only, got {got} {where}; drop the column or encode it as numbers")
+    if pd.api.types.is_object_dtype(dtype):
+        return pd.api.types.infer_dtype(column, skipna=True) in NUMBERS
+    is_real = not pd.api.types.is_complex_dtype(dtype)
+    return is_real and (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype))
+
+
+def first_text(column: pd.Series[Any]) -> int | None:
+    """The first row of a column whose entry is neither a number nor missing, None where it is no column of text."""
+    if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
+        return None
+    text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+    return int(text.argmax()) if text.any() else None
 
 
 NUMBERS = {"integer", "floating", "mixed-integer-float", "boolean", "decimal", "empty"}

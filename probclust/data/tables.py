@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -148,7 +149,7 @@ class ParquetTable:
 
     Args:
         path: of the file.
-        leave_out: a column that is no feature, such as the labels.
+        columns: names of the features, in their order; None for all columns but the index of a frame.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -156,22 +157,25 @@ class ParquetTable:
         ValueError: the file is damaged, or one of its row groups takes more than 256 MiB.
     """
 
-    def __init__(self, path: str | PathLike[str], leave_out: str | None = None) -> None:
-        self.path, self.leave_out = Path(path), leave_out
+    def __init__(self, path: str | PathLike[str], columns: Sequence[str] | None = None) -> None:
+        self.path = Path(path)
         pyarrow, parquet = import_pyarrow()
         try:
             self.file = parquet.ParquetFile(self.path)
         except (ValueError, OSError) as error:
             raise ValueError(f"{path} is no parquet file, or it is damaged: {error}") from error
         schema = self.file.schema_arrow
-        is_number = (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean)
-        for field in schema:
-            if field.name != leave_out and not any(check(field.type) for check in is_number):
+        index = stored_index(schema)
+        self.columns = [name for name in schema.names if name not in index] if columns is None else list(columns)
+        kinds = pyarrow.types
+        is_number = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal)
+        for name in self.columns:
+            found = schema.field(name).type
+            if not any(check(found) for check in is_number):
                 raise TypeError(
-                    f"{path} must hold numbers only, got {field.type} in column {field.name!r}; drop the column or "
+                    f"{path} must hold numbers only, got {found} in column {name!r}; leave it out (drop=[{name!r}]) or "
                     "encode it as numbers"
                 )
-        self.columns = [name for name in schema.names if name != leave_out]
         groups = self.file.metadata
         sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
         largest = max(sizes, default=0) * len(self.columns) * 8
@@ -188,6 +192,10 @@ class ParquetTable:
     def shape(self) -> tuple[int, int]:
         """Rows and features."""
         return int(self.edges[-1]), len(self.columns)
+
+    def select(self, columns: Sequence[str]) -> ParquetTable:
+        """The same rows with those features, in that order."""
+        return ParquetTable(self.path, columns)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Consecutive rows."""
@@ -208,13 +216,19 @@ class ParquetTable:
                 self.held = None
                 table = self.file.read_row_group(number, self.columns)
                 rows = np.empty((table.num_rows, len(self.columns)), np.float64)
-                for column in range(len(self.columns)):
-                    rows[:, column] = table.column(column).to_numpy()
+                for place, name in enumerate(self.columns):
+                    rows[:, place] = table.column(name).cast("float64").to_numpy()  # NaN where there is nothing
                 self.held = number, rows
             return self.held[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetTable, (self.path, self.leave_out)
+        return ParquetTable, (self.path, self.columns)
+
+
+def stored_index(schema: Any) -> list[str]:
+    """Names of the columns of a parquet file that hold the index of the pandas frame that was written."""
+    facts = (schema.pandas_metadata or {}).get("index_columns", [])
+    return [name for name in facts if isinstance(name, str)]  # an index that counts the rows is a dict, and no column
 
 
 def import_pyarrow() -> tuple[Any, Any]:

@@ -1,0 +1,271 @@
+"""Tables of text: cells between separators, a row on each line. pandas reads them; here is told how."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pandas.io.common import get_handle  # type: ignore[import-not-found]
+
+from probclust.data.checks import first_text, is_number_column
+from probclust.data.headers import counts_rows, holds_names, is_number
+from probclust.data.reading import Reading, chosen
+
+COMPRESSIONS = (".gz", ".bz2", ".zip", ".xz", ".zst")
+SUFFIXES = (".csv", ".tsv")
+SEPARATORS = (",", "\t", ";", "|")
+BLANKS = r"\s+"
+
+LINES = 20
+"""Lines by which the separator is told."""
+
+SAMPLE = 1000
+"""Rows below the first line by which is told whether that holds names."""
+
+
+def is_delimited(path: Path) -> bool:
+    """Whether the suffix says that a file is a table of text, perhaps compressed."""
+    return delimited_suffix(path) in SUFFIXES
+
+
+def delimited_suffix(path: Path) -> str:
+    """The suffix of a file, without that of its compression."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in COMPRESSIONS else suffix
+
+
+def read_delimited(path: Path, reading: Reading, label: str | None) -> tuple[pd.DataFrame, Any]:
+    """Read a table of text.
+
+    Args:
+        path: of the file, .csv or .tsv, perhaps compressed.
+        reading: how.
+        label: the column with the labels, or None.
+
+    Returns:
+        The features, whose columns are numbered where the file has no names; and the (rows,) labels or None.
+
+    Raises:
+        TypeError: a column does not hold numbers.
+        ValueError: it is no such table, or it cannot be told how to read it; the message names the option that says so.
+    """
+    text = Text(path, reading)
+    frame = text.frame()
+    names = [cell.strip() for cell in text.first] if text.has_names() else None
+    if not len(frame):
+        raise ValueError(f"{path} is no table: it has no rows of numbers")
+    if frame.iloc[:, -1].isna().any():
+        text.check_lengths(frame.shape[1])
+    if names is not None:
+        is_open = frame.shape[1] > 1 and bool(frame.iloc[:, -1].isna().all())  # a separator ends each line
+        if is_open and (len(names) < frame.shape[1] or not names[-1]):
+            frame, names = frame.iloc[:, :-1], names[: frame.shape[1] - 1]
+        elif len(names) == frame.shape[1] - 1 and _names_rows(frame.iloc[:, 0]):
+            names = ["", *names]  # as R writes the names of rows
+        if len(names) != frame.shape[1]:
+            raise ValueError(f"{path} has {len(names)} names in its first line, but {frame.shape[1]} columns")
+    given = [*map(str, range(frame.shape[1]))] if names is None else names
+    places, at_label = chosen(given, lambda place: frame.iloc[:, place], reading, label, path, numbered=names is None)
+    y = None if at_label is None else frame.iloc[:, at_label].to_numpy()
+    x = frame.iloc[:, places]
+    x = x if names is None else x.set_axis([names[place] for place in places], axis="columns")
+    for place in range(x.shape[1]):
+        if not is_number_column(x.iloc[:, place]):
+            raise text.error(x.iloc[:, place], x.columns[place])
+    return x, y
+
+
+def _names_rows(column: pd.Series[Any]) -> bool:
+    is_text = pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_numeric_dtype(column.dtype)
+    return counts_rows(column) or (is_text and not column.duplicated().any())
+
+
+class Text:
+    """A table of text, and how it is written.
+
+    Args:
+        path: of the file.
+        reading: the options.
+
+    Attributes:
+        comments: numbers of the lines that are comments, from 0.
+        first: cells of the first line that is none.
+        separator: of the cells.
+    """
+
+    def __init__(self, path: Path, reading: Reading) -> None:
+        self.path, self.reading = path, reading
+        with self._open() as lines:
+            self.comments = [number for number, line in enumerate(lines) if line.startswith("#")]
+        with self._open() as lines:
+            top = [line for _, line in zip(range(LINES), self._rows(lines, []), strict=False)]
+        if not top:
+            raise ValueError(f"{path} is no table: it has no rows of numbers")
+        if "\0" in "".join(top):
+            raise ValueError(f"{path} is not encoded in {reading.encoding}; give encoding='utf-16' or what it is")
+        self.separator = reading.separator or self._told_separator(top)
+        with self._open() as lines:
+            numbers: list[int] = []
+            self.first = next(self._cells(self._rows(lines, numbers)))
+            self.names_in = numbers  # the lines of the first, more than one where a cell holds a line end
+        self._check_comments()
+
+    def frame(self) -> pd.DataFrame:
+        """The rows, as pandas reads them, columns numbered."""
+        return self._read(skip=self.names_in if self.has_names() else [])
+
+    def has_names(self) -> bool:
+        """Whether the first line holds the names of the columns.
+
+        Raises:
+            ValueError: it cannot be told.
+        """
+        if self.reading.header is not None:
+            return self.reading.header
+        below = self._read(skip=self.names_in, nrows=SAMPLE, dtype=str, keep_default_na=False)
+        first, below = [cell.strip() for cell in self.first], below.apply(lambda column: column.str.strip())
+        if self.reading.decimal == ",":
+            first = [cell.replace(",", ".") for cell in first]
+            below = below.apply(lambda column: column.str.replace(",", "."))
+        if len(first) != below.shape[1] and len(below):
+            found: bool | None = not all(is_number(cell) or not cell for cell in first)
+        else:
+            found = holds_names(first, below)
+        if found is None:
+            shown = ", ".join(first[:5]) + (", ..." if len(first) > 5 else "")
+            raise ValueError(
+                f"the first line of {self.path}, {shown}, may be a row or hold the names of the columns: give "
+                "header=True or header=False"
+            )
+        self.reading = dataclasses.replace(self.reading, header=found)
+        return found
+
+    def check_lengths(self, n_columns: int) -> None:
+        """Check that each line has as many cells as the columns; pandas takes a shorter one for missing entries.
+
+        Raises:
+            ValueError: names the first line that has fewer.
+        """
+        numbers: list[int] = []
+        with self._open() as lines:
+            for cells in self._cells(self._rows(lines, numbers)):
+                if len(cells) < n_columns and numbers[-1] not in self.names_in:
+                    raise ValueError(
+                        f"{self.path} must have {n_columns} cells in each line, got {len(cells)} in line "
+                        f"{numbers[-1] + 1}; leave a cell empty where its entry is missing"
+                    )
+
+    def error(self, column: pd.Series[Any], name: Any) -> Exception:
+        """What is wrong with a column that does not hold numbers."""
+        row = first_text(column) or 0
+        cell, where = str(column.iloc[row]), f"column {name!r}, line {self._line(row) + 1}"
+        start = f"{self.path} must hold numbers, got {cell!r} in {where}"
+        if re.fullmatch(r"[+-]?\d*,\d+([eE][+-]?\d+)?", cell) and self.reading.decimal == ".":
+            return ValueError(f"{start}; give decimal=',' if that is a decimal comma, else write it without one")
+        if re.fullmatch(r"[+-]?\d*\.\d+([eE][+-]?\d+)?", cell) and self.reading.decimal == ",":
+            return ValueError(f"{start}; give decimal='.' if that is a decimal point")
+        if pd.to_numeric(column, errors="coerce").notna().any():
+            return ValueError(f"{start}; correct it, or leave the cell empty where the entry is missing")
+        return TypeError(f"{start}; leave out text (drop=[{name!r}]), or encode it as numbers")
+
+    def _line(self, row: int) -> int:
+        """The number of the last line of a row."""
+        numbers: list[int] = []
+        with self._open() as lines:
+            records = (numbers[-1] for _ in self._cells(self._rows(lines, numbers)))
+            below = (line for line in records if not (self.has_names() and line in self.names_in))
+            return next(line for place, line in enumerate(below) if place == row)
+
+    def _rows(self, lines: Iterable[str], numbers: list[int]) -> Iterator[str]:
+        """Lines that are neither blank nor comments; their numbers are added to `numbers`."""
+        comments = set(self.comments)
+        for number, line in enumerate(lines):
+            if number not in comments and line.strip():
+                numbers.append(number)
+                yield line
+
+    def _cells(self, lines: Iterable[str], separator: str | None = None) -> Iterator[list[str]]:
+        separator = separator or self.separator
+        if separator == BLANKS:
+            return (line.split() for line in lines)
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+
+    def _told_separator(self, top: list[str]) -> str:
+        usual = "\t" if delimited_suffix(self.path) == ".tsv" else ","
+        fitting = []
+        for separator in (*SEPARATORS, BLANKS):
+            first, *others = (len(cells) for cells in self._cells(top, separator))
+            if first > 1 and len(set(others)) <= 1 and all(n > 1 for n in others):
+                fitting.append(separator)
+        if BLANKS in fitting and (
+            len(fitting) > 1 or not all(len(line.split()) == len(top[0].split()) for line in top)
+        ):
+            fitting.remove(BLANKS)
+        if len(fitting) < 2 or (usual == "\t" and usual in fitting):
+            return usual if usual in fitting or not fitting else fitting[0]
+        raise ValueError(
+            f"the cells of {self.path} may stand between {' or '.join(map(repr, fitting))}: give separator, and "
+            "decimal=',' where numbers have a decimal comma"
+        )
+
+    def _check_comments(self) -> None:
+        """Refuse lines that begin with # but look like rows that do."""
+        if not self.comments:
+            return
+        comments = set(self.comments)
+        with self._open() as lines:
+            for number, line in enumerate(lines):
+                if number not in comments:
+                    continue
+                head, *others = next(self._cells([line]))
+                if len(others) == len(self.first) - 1 and not is_number(head[1:]) and any(map(is_number, others)):
+                    raise ValueError(
+                        f"line {number + 1} of {self.path} begins with #, as a comment does, but looks like a row; "
+                        "quote its first cell, or remove the line"
+                    )
+
+    def _read(self, skip: list[int], **options: Any) -> pd.DataFrame:
+        with self._open() as lines:
+            try:
+                return pd.read_csv(
+                    lines,
+                    header=None,
+                    sep=self.separator,
+                    decimal=self.reading.decimal,
+                    skiprows=[*self.comments, *skip],
+                    skipinitialspace=True,
+                    low_memory=False,  # one type for each column
+                    **options,
+                )
+            except pd.errors.EmptyDataError:
+                return pd.DataFrame()
+            except pd.errors.ParserError as error:
+                raise ValueError(
+                    f"{self.path} is no table with cells between {self.separator!r}: {error}; another separator?"
+                ) from error
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The lines of the file, uncompressed and decoded."""
+        encoding = "utf-8-sig" if self.reading.encoding.lower() in ("utf-8", "utf8") else self.reading.encoding
+        try:
+            with get_handle(self.path, "r", encoding=encoding, compression="infer") as handles:
+                yield handles.handle
+        except LookupError as error:
+            raise ValueError(f"encoding must be the name of one that Python knows, got {encoding!r}") from error
+        except UnicodeError as error:
+            raise ValueError(
+                f"{self.path} is not encoded in {self.reading.encoding} ({error}); give its encoding, such as 'cp1252' "
+                "or 'utf-16'"
+            ) from error
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{self.path} cannot be read, or it is damaged: {error}") from error
