@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from probclust.data.checks import as_array, enough_rows
+from probclust.data.labels import label_values
 from probclust.data.named import Named, arranged
 from probclust.engines import Engine
 from probclust.fitting import fit
@@ -246,13 +247,13 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
                 "semi_supervised=True requires y to be passed, but the target y is None; give each row's class, "
                 "-1 where it is unknown"
             )
-        labels = np.asarray(y)
+        try:
+            labels, is_known = label_values(y, unknown=UNKNOWN)
+        except TypeError as error:  # in scikit-learn's words
+            raise ValueError(f"Unknown label type: {error}") from error
         if labels.shape != (n_rows,):
             raise ValueError(f"y must have one entry for each row, shape ({n_rows},), got shape {labels.shape}")
-        is_known = np.array([not _is_unknown(label) for label in labels.tolist()])
         found = labels[is_known]
-        if found.dtype.kind == "f" and (found != found.round()).any():
-            raise ValueError(f"Unknown label type: y must hold classes, got {found[found != found.round()][0]}")
         self.classes_, codes = np.unique(found, return_inverse=True)
         if len(self.classes_) > self.n_clusters:
             raise ValueError(
@@ -276,11 +277,6 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         tags.input_tags.allow_nan = self._takes_missing()
         tags.transformer_tags.preserves_dtype = []  # a story computes in its own type
         return tags
-
-
-def _is_unknown(label: Any) -> bool:
-    """Whether an entry of `y` stands for no class: -1 (a string among strings), None or NaN."""
-    return label is None or label in (UNKNOWN, str(UNKNOWN)) or label != label
 
 
 def _use_float64(story: Story, rows: NDArray[Any]) -> None:

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+from probclust.data.labels import label_values
+
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Clustering accuracy: the share of rows that are right under the best one-to-one matching.
@@ -113,14 +115,13 @@ def _checked(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArra
     return true, pred
 
 
-def _labels(name: str, values: ArrayLike) -> NDArray[Any]:
-    labels = np.asarray(values)
-    if labels.ndim != 1:
-        raise ValueError(f"{name} must have one dimension (rows,), got shape {labels.shape}")
+def _labels(name: str, values: Any) -> NDArray[Any]:
+    labels, there = label_values(values, name)
     if not len(labels):
         raise ValueError(f"{name} must have at least one row, got none")
-    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
-        labels = labels.astype(str)  # pandas keeps strings as objects
-    if labels.dtype.kind not in "biuU":
-        raise TypeError(f"{name} must hold integers or strings, got dtype {labels.dtype}")
+    if not there.all():
+        raise ValueError(
+            f"{name} must have a label for each row, got none in row {int(there.argmin())} ({int((~there).sum())} in "
+            "all); leave out such rows, or give them a label of their own"
+        )
     return labels

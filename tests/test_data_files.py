@@ -88,7 +88,7 @@ def test_the_label_column_is_split_off(tmp_path, suffix):
     ("text", "message"),
     [
         ("", "no table"),
-        ("1,2\n3,4,5\n", "no table"),
+        ("1,2\n3,4,5\n", "2 cells in each line, got 3 in line 2"),
         ("a\n1,2\n3,4\n", "1 names in its first line, but 2 columns"),
         ("a,b,c\n1,2\n3,4\n", "3 names in its first line, but 2 columns"),
         ("a,b\n", "no table"),

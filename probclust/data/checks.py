@@ -74,14 +74,17 @@ def as_labels(y: Any, n_rows: int, n_clusters: int | None = None, unknown: int =
         A (rows,) int64 tensor on the CPU.
 
     Raises:
-        TypeError: If they are not numbers.
+        TypeError: If they are not numbers (`pandas.factorize(y)[0]` numbers classes, and gives -1 where there is none).
         ValueError: If their number or shape is wrong, or one of them names no cluster.
 
     Examples:
         >>> as_labels([0, -1, 2], n_rows=3, n_clusters=3)
         tensor([ 0, -1,  2])
     """
-    array = as_array(opened(y, "y"), "y")
+    try:
+        array = as_array(opened(y, "y"), "y")
+    except TypeError as error:
+        raise TypeError(f"{error}; pandas.factorize(y)[0] numbers classes of any kind") from error
     if array.shape != (n_rows,):
         raise ValueError(f"y must have one entry for each row, shape ({n_rows},), got shape {array.shape}")
     with np.errstate(invalid="ignore"):  # NaN and infinities differ from their cast, and are reported below
@@ -146,6 +149,8 @@ def as_array(table: Named, name: str) -> NDArray[Any]:
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     elif isinstance(x, pd.DataFrame):
         x = frame_values(x, name)
+    elif isinstance(x, pd.Series | pd.api.extensions.ExtensionArray):
+        x = frame_values(pd.DataFrame({name: x}), name)[:, 0]
     elif hasattr(x, "toarray"):  # SciPy's sparse matrices and arrays
         x = x.toarray()
     try:

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,31 @@ def _names_rows(column: pd.Series[Any]) -> bool:
     return counts_rows(column) or (is_text and not column.duplicated().any())
 
 
+def _rows(lines: Iterable[str], numbers: list[int]) -> Iterator[str]:
+    """Lines that are neither blank nor comments; their numbers are added to `numbers`."""
+    for number, line in enumerate(lines):
+        if line.strip() and not line.startswith("#"):
+            numbers.append(number)
+            yield line
+
+
+class _Uncommented:
+    """A file of text without its comments, for pandas, which would take what follows a # within a line for one too."""
+
+    def __init__(self, lines: Any) -> None:
+        self.lines = lines
+
+    def read(self, size: int = -1) -> str:
+        """About as many characters, in whole lines."""
+        while lines := self.lines.readlines(size):
+            if text := "".join(line for line in lines if not line.startswith("#")):
+                return text
+        return ""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.lines)
+
+
 class Text:
     """A table of text, and how it is written.
 
@@ -97,31 +123,28 @@ class Text:
         reading: the options.
 
     Attributes:
-        comments: numbers of the lines that are comments, from 0.
-        first: cells of the first line that is none.
+        first: cells of the first line that is neither blank nor a comment.
+        names_in: the numbers of its lines, more than one where a cell holds a line end.
         separator: of the cells.
     """
 
     def __init__(self, path: Path, reading: Reading) -> None:
         self.path, self.reading = path, reading
         with self._open() as lines:
-            self.comments = [number for number, line in enumerate(lines) if line.startswith("#")]
-        with self._open() as lines:
-            top = [line for _, line in zip(range(LINES), self._rows(lines, []), strict=False)]
+            top = list(islice(_rows(lines, []), LINES))
         if not top:
             raise ValueError(f"{path} is no table: it has no rows of numbers")
         if "\0" in "".join(top):
             raise ValueError(f"{path} is not encoded in {reading.encoding}; give encoding='utf-16' or what it is")
         self.separator = reading.separator or self._told_separator(top)
         with self._open() as lines:
-            numbers: list[int] = []
-            self.first = next(self._cells(self._rows(lines, numbers)))
-            self.names_in = numbers  # the lines of the first, more than one where a cell holds a line end
+            self.names_in: list[int] = []
+            self.first = next(self._cells(_rows(lines, self.names_in)))
         self._check_comments()
 
     def frame(self) -> pd.DataFrame:
         """The rows, as pandas reads them, columns numbered."""
-        return self._read(skip=self.names_in if self.has_names() else [])
+        return self._read(below_first=self.has_names())
 
     def has_names(self) -> bool:
         """Whether the first line holds the names of the columns.
@@ -131,7 +154,7 @@ class Text:
         """
         if self.reading.header is not None:
             return self.reading.header
-        below = self._read(skip=self.names_in, nrows=SAMPLE, dtype=str, keep_default_na=False)
+        below = self._read(below_first=True, nrows=SAMPLE, dtype=str, keep_default_na=False)
         first, below = [cell.strip() for cell in self.first], below.apply(lambda column: column.str.strip())
         if self.reading.decimal == ",":
             first = [cell.replace(",", ".") for cell in first]
@@ -149,16 +172,22 @@ class Text:
         self.reading = dataclasses.replace(self.reading, header=found)
         return found
 
-    def check_lengths(self, n_columns: int) -> None:
+    def check_lengths(self, n_columns: int | None = None) -> None:
         """Check that each line has as many cells as the columns; pandas takes a shorter one for missing entries.
 
+        Args:
+            n_columns: their number; None for the first row's.
+
         Raises:
-            ValueError: names the first line that has fewer.
+            ValueError: names the first line that has others.
         """
         numbers: list[int] = []
         with self._open() as lines:
-            for cells in self._cells(self._rows(lines, numbers)):
-                if len(cells) < n_columns and numbers[-1] not in self.names_in:
+            for cells in self._cells(_rows(lines, numbers)):
+                if numbers[-1] in self.names_in and self.reading.header is not False:
+                    continue  # names are counted where they are set
+                n_columns = n_columns or len(cells)
+                if len(cells) != n_columns:
                     raise ValueError(
                         f"{self.path} must have {n_columns} cells in each line, got {len(cells)} in line "
                         f"{numbers[-1] + 1}; leave a cell empty where its entry is missing"
@@ -181,22 +210,14 @@ class Text:
         """The number of the last line of a row."""
         numbers: list[int] = []
         with self._open() as lines:
-            records = (numbers[-1] for _ in self._cells(self._rows(lines, numbers)))
+            records = (numbers[-1] for _ in self._cells(_rows(lines, numbers)))
             below = (line for line in records if not (self.has_names() and line in self.names_in))
             return next(line for place, line in enumerate(below) if place == row)
-
-    def _rows(self, lines: Iterable[str], numbers: list[int]) -> Iterator[str]:
-        """Lines that are neither blank nor comments; their numbers are added to `numbers`."""
-        comments = set(self.comments)
-        for number, line in enumerate(lines):
-            if number not in comments and line.strip():
-                numbers.append(number)
-                yield line
 
     def _cells(self, lines: Iterable[str], separator: str | None = None) -> Iterator[list[str]]:
         separator = separator or self.separator
         if separator == BLANKS:
-            return (line.split() for line in lines)
+            lines, separator = (line.strip().replace("\t", " ") for line in lines), " "
         return csv.reader(lines, delimiter=separator, skipinitialspace=True)
 
     def _told_separator(self, top: list[str]) -> str:
@@ -204,11 +225,13 @@ class Text:
         fitting = []
         for separator in (*SEPARATORS, BLANKS):
             first, *others = (len(cells) for cells in self._cells(top, separator))
-            if first > 1 and len(set(others)) <= 1 and all(n > 1 for n in others):
+            if (
+                first > 1
+                and len(set(others)) <= 1
+                and all(n in (first, first + 1) or separator != BLANKS for n in others)
+            ):
                 fitting.append(separator)
-        if BLANKS in fitting and (
-            len(fitting) > 1 or not all(len(line.split()) == len(top[0].split()) for line in top)
-        ):
+        if len(fitting) > 1 and BLANKS in fitting:
             fitting.remove(BLANKS)
         if len(fitting) < 2 or (usual == "\t" and usual in fitting):
             return usual if usual in fitting or not fitting else fitting[0]
@@ -219,29 +242,27 @@ class Text:
 
     def _check_comments(self) -> None:
         """Refuse lines that begin with # but look like rows that do."""
-        if not self.comments:
-            return
-        comments = set(self.comments)
         with self._open() as lines:
-            for number, line in enumerate(lines):
-                if number not in comments:
-                    continue
-                head, *others = next(self._cells([line]))
-                if len(others) == len(self.first) - 1 and not is_number(head[1:]) and any(map(is_number, others)):
-                    raise ValueError(
-                        f"line {number + 1} of {self.path} begins with #, as a comment does, but looks like a row; "
-                        "quote its first cell, or remove the line"
-                    )
+            comments = [(number, line) for number, line in enumerate(lines) if line.startswith("#")]
+        for number, line in comments:
+            head, *others = next(self._cells([line]))
+            if len(others) == len(self.first) - 1 and not is_number(head[1:]) and any(map(is_number, others)):
+                raise ValueError(
+                    f"line {number + 1} of {self.path} begins with #, as a comment does, but looks like a row; quote "
+                    "its first cell, or remove the line"
+                )
 
-    def _read(self, skip: list[int], **options: Any) -> pd.DataFrame:
+    def _read(self, below_first: bool, **options: Any) -> pd.DataFrame:
         with self._open() as lines:
+            for _ in range(self.names_in[-1] + 1 if below_first else 0):
+                next(lines)
+            rows: Any = _Uncommented(lines)
             try:
                 return pd.read_csv(
-                    lines,
+                    rows,
                     header=None,
                     sep=self.separator,
                     decimal=self.reading.decimal,
-                    skiprows=[*self.comments, *skip],
                     skipinitialspace=True,
                     low_memory=False,  # one type for each column
                     **options,
@@ -249,9 +270,8 @@ class Text:
             except pd.errors.EmptyDataError:
                 return pd.DataFrame()
             except pd.errors.ParserError as error:
-                raise ValueError(
-                    f"{self.path} is no table with cells between {self.separator!r}: {error}; another separator?"
-                ) from error
+                self.check_lengths()
+                raise ValueError(f"{self.path} is no table with cells between {self.separator!r}: {error}") from error
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

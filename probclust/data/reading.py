@@ -127,9 +127,7 @@ def chosen(
         taken = [place_of(name, "to take") for name in reading.columns]
         both = [names[place] for place in taken if place in out] or [n for n in names if reading.columns.count(n) > 1]
         if both:
-            raise ValueError(
-                f"columns must name features, each once, got {both[0]!r}, which is there for something else"
-            )
+            raise ValueError(f"columns must name each feature once, got {both[0]!r} twice, or for something else too")
         return taken, at_label
     left = [place for place in range(len(names)) if place not in out]
     if reading.index is None:
