@@ -1,43 +1,14 @@
-"""What a loss may read or change besides its inputs: tensors of modules, plain attributes, random states."""
+"""What a loss may change besides plain state (`probclust.reach`): tensors of modules, random states."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-
-class Attributes:
-    """The attributes of objects at one moment, by name: plain values, and which object stands for each other.
-
-    Args:
-        objects: modules, whose tensors and submodules are left out, and others.
-    """
-
-    def __init__(self, objects: Iterable[Any]) -> None:
-        self.kept = [(vars(thing), dict(vars(thing)), thing) for thing in objects]
-
-    def changed(self) -> str | None:
-        """The first attribute that is no longer what it was, as "'name' of Class"; None where all are."""
-        for now, then, thing in self.kept:
-            if len(now) != len(then):
-                name = next(iter(now.keys() ^ then.keys()))
-                return f"'{name}' of {type(thing).__name__}"
-            for name, value in now.items():
-                old = then.get(name, now)
-                if value is not old and not (_is_plain(value) and _is_plain(old) and value == old):
-                    return f"'{name}' of {type(thing).__name__}"
-        return None
-
-    def restore(self) -> None:
-        """Set every attribute to what it was."""
-        for now, then, _ in self.kept:
-            now.clear()
-            now.update(then)
 
 
 class Tensors:
@@ -92,10 +63,6 @@ class RandomState:
         numpy: Any = np.random.get_state()  # noqa: NPY002
         same = numpy[2] == self.numpy[2] and np.array_equal(numpy[1], self.numpy[1]) and numpy[3:] == self.numpy[3:]
         return not same or random.getstate() != self.python
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def agree(some: Sequence[Tensor | None], others: Sequence[Tensor | None], tolerance: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ class Recorded:
     memory: dict[str, tuple[torch.Size, torch.dtype]]
     to_copy: tuple[int, ...] = ()
     calls: int = 1
+    checked: int = 1
+    epoch: int = -1
 
     def outcome(self, inputs: dict[str, Tensor]) -> Outcome:
         """Run the graph."""
@@ -50,6 +52,31 @@ class Recorded:
         return all(
             name in inputs and (inputs[name].shape, inputs[name].dtype) == then for name, then in self.memory.items()
         )
+
+
+class Structure:
+    """Which modules and parameters a module has, which of these learn, and the shapes of its buffers."""
+
+    def __init__(self, module: nn.Module) -> None:
+        parts = list(module.modules())
+        self.members = [(store, tuple(store.items())) for part in parts for store in (part._parameters, part._modules)]
+        self.learns = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
+        self.buffers = [(part._buffers, _shapes(part._buffers)) for part in parts if part._buffers]
+
+    def changed(self) -> str | None:
+        """What has changed, in words; None where nothing has."""
+        for store, then in self.members:
+            if len(store) != len(then) or any(store.get(name) is not old for name, old in then):
+                return "puts other modules or parameters in place of its own"
+        if any(parameter.requires_grad is not then for parameter, then in self.learns):
+            return "freezes parameters, or lets frozen ones learn, while it is trained"
+        if any(_shapes(store) != then for store, then in self.buffers):
+            return "changes the shape of a buffer"
+        return None
+
+
+def _shapes(buffers: Mapping[str, Tensor | None]) -> list[Any]:
+    return [None if buffer is None else (buffer.shape, buffer.dtype) for buffer in buffers.values()]
 
 
 class Whole(nn.Module):

@@ -5,6 +5,9 @@ Pyro. Parameters, buffers, rows, known clusters and what the steps keep in memor
 made anew at each step, in the order in which the story makes them, so that one seed gives the same ones. A story whose
 course depends on values cannot be recorded, and is found out: by the trace itself where it asks for a value, else by
 what its first runs change outside of tensors, and by runs of the story beside the graph, at first and ever less often.
+
+Numbers that stand outside of tensors are part of the graph. All that the story's code can read of them is compared at
+each epoch's start (`probclust.reach`); where any has changed, the story is recorded anew.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule
@@ -25,13 +29,17 @@ from probclust.engines import Eager
 from probclust.graph_code import captured, compiled_function, graph_function
 from probclust.graph_pass import simplify
 from probclust.monitor import Monitor
-from probclust.program_state import Attributes, RandomState, Tensors, agree
+from probclust.program_state import RandomState, Tensors, agree
+from probclust.reach import Reach
 from probclust.recipe import Train
-from probclust.recorded_loss import NotStaged, Outcome, Recorded, Rows, Whole, places_of
+from probclust.recorded_loss import NotStaged, Outcome, Recorded, Rows, Structure, Whole, places_of
 from probclust.untraceable import first_line, why
 
 MOST_TRACES = 8
-"""Traces that a change of plain attributes may cost before a step goes on eagerly."""
+"""Traces that changes of plain state may cost before a step goes on eagerly."""
+
+CHECK_EVERY = 200
+"""Batches after which the story runs beside its graph again, at the next epoch's start: a hundredth of the time."""
 
 TOLERANCE = {"staged": 1e-3, "compiled": 1e-2}
 """Of the difference between graph and story, as a share of the norm; rounding stays far below."""
@@ -72,8 +80,9 @@ class Staged(Eager):
         step = type(loss.step)
         self.acts_between = step.before is not Train.before or step.after is not Train.after
         self.recorded: dict[Any, Recorded] = {}
-        self.attributes: Attributes | None = None
-        self.n_traces, self.gave_up = 0, False
+        self.reach: Reach | None = None
+        self.structure = Structure(modules)
+        self.n_traces, self.epoch, self.looks, self.gave_up = 0, 0, True, False
 
     def restart(self, module: Any, optimizer: Any, loss: Any) -> None:
         """Go on with the same step of another restart; each graph is compared with the story again."""
@@ -82,20 +91,29 @@ class Staged(Eager):
             graph.calls = 0
 
     def start_epoch(self) -> None:
-        """Forget the graphs where plain attributes are no longer those that they were recorded with."""
-        if self.attributes is not None and self.attributes.changed():
+        """Look, before the next batch, whether the graphs still stand."""
+        self.epoch += 1
+        self.looks = True
+
+    def _look(self) -> None:
+        """Forget the graphs where plain state is no longer what they were recorded with."""
+        self.looks = self.acts_between
+        changed = self.structure.changed()
+        if changed:
+            raise NotStaged(f"{self._what()} {changed}")
+        if self.reach is not None and self.reach.changed():
             self.recorded.clear()
-            self.attributes = None
+            self.reach = None
 
     def gradients(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
         """The batch's loss, a scalar; its gradients are left in the parameters."""
         if self.gave_up:
             return super().gradients(x, index, y)
-        if self.acts_between:
-            self.start_epoch()
         for parameter in self.parameters:  # its memory serves the next gradients
             parameter.grad = None
         try:
+            if self.looks:
+                self._look()
             graph, outcome = self._outcome((x, index, y))
         except NotStaged as reason:
             self.gave_up = True
@@ -111,16 +129,27 @@ class Staged(Eager):
         return outcome.loss
 
     def _outcome(self, batch: Rows) -> tuple[Recorded, Outcome]:
-        inputs = self._inputs(batch)
         key = (batch[0].shape, batch[2] is None)
         graph = self.recorded.get(key)
+        is_due = graph is not None and self._is_due(graph)
+        if graph is None or is_due:
+            self._look()
+            graph = self.recorded.get(key)
+        inputs = self._inputs(batch)
         if graph is None or not graph.fits(inputs):
             graph, outcome = self._first(batch)
+            graph.epoch = self.epoch
             self.recorded[key] = graph
             return graph, outcome
+        return graph, self._checked(graph, batch) if is_due else graph.outcome(inputs)
+
+    def _is_due(self, graph: Recorded) -> bool:
+        """Whether the story is to run beside its graph: ever less often, and at an epoch's start where there is need."""
         graph.calls += 1
+        starts, graph.epoch = graph.epoch != self.epoch, self.epoch
         is_power_of_two = not graph.calls & (graph.calls - 1)
-        return graph, self._checked(graph, batch) if is_power_of_two else graph.outcome(inputs)
+        overdue = graph.calls - graph.checked >= CHECK_EVERY or (self.reach is not None and not self.reach.is_complete)
+        return is_power_of_two or (starts and overdue)
 
     def _inputs(self, batch: Rows) -> dict[str, Tensor]:
         """All that a graph may read, by name."""
@@ -140,21 +169,21 @@ class Staged(Eager):
         """Record the loss for batches of a shape, beside a run of the story, to which it must come equal."""
         self.n_traces += 1
         if self.n_traces > MOST_TRACES:
-            raise NotStaged(f"{self._what()} changes its attributes, or the shapes in run.memory, too often")
+            raise NotStaged(f"{self._what()} reads plain numbers, or the shapes in run.memory, that change too often")
         tensors, random = Tensors(self.whole), RandomState(batch[0].device)
-        attributes = Attributes(self._objects())
+        before = Reach(self._roots())
         try:
             expected = self._eagerly(batch, tensors, random)
             moved = Tensors(self.whole)
             tensors.restore()
             random.restore()
-            between = Attributes(self._objects())
+            between = Reach(self._roots())
             inputs = self._inputs(batch)
             graph = self._record(inputs)
             changed = between.changed()
             between.restore()
             if changed:
-                raise NotStaged(f"{self._what()} changes attribute {changed} while it runs")
+                raise self._changes(changed)
             try:
                 outcome = graph.outcome(inputs)
             except Exception as error:
@@ -162,11 +191,11 @@ class Staged(Eager):
             self._compare(outcome, expected, moved)
             graph.to_copy = self._to_copy(outcome, inputs)
         except BaseException:
-            attributes.restore()
+            before.restore()
             tensors.restore()
             random.restore()
             raise
-        self.attributes = self.attributes or between
+        self.reach = between
         return graph, outcome
 
     def _checked(self, graph: Recorded, batch: Rows) -> Outcome:
@@ -174,16 +203,18 @@ class Staged(Eager):
         tensors, random = Tensors(self.whole), RandomState(batch[0].device)
         outcome = graph.outcome(self._inputs(batch))
         moved, random_after = Tensors(self.whole), RandomState(batch[0].device)
-        attributes = Attributes(self._objects())
+        reach = self.reach or Reach(self._roots())
         tensors.restore()
         random.restore()
+        graph.checked = graph.calls
         try:
-            self._compare(outcome, self._eagerly(batch, tensors, random), moved)
-            changed = attributes.changed()
+            expected = self._eagerly(batch, tensors, random)
+            changed = reach.changed()
             if changed:
-                raise NotStaged(f"{self._what()} changes attribute {changed} while it runs")
+                raise self._changes(changed)
+            self._compare(outcome, expected, moved)
         except NotStaged:
-            attributes.restore()
+            reach.restore()
             tensors.restore()
             random.restore()
             raise
@@ -284,10 +315,13 @@ class Staged(Eager):
             and (gradient.stride() != parameter.stride() or gradient.untyped_storage().data_ptr() in held)
         )
 
-    def _objects(self) -> list[Any]:
-        """Whose plain attributes the loss may read."""
-        objective = getattr(self.loss, "objective", None)
-        return [*self.whole.parts.modules(), *([] if objective is None else [objective])]
+    def _roots(self) -> list[Any]:
+        """What the loss gets to read from."""
+        loss = self.loss
+        return [*self.whole.parts.modules(), loss.step, getattr(loss, "objective", None), loss.run.pairs, *_PYRO_STACK]
+
+    def _changes(self, what: str) -> NotStaged:
+        return NotStaged(f"{self._what()} changes {what} while it runs, so that it gives other values than its graph")
 
     def _what(self) -> str:
         """The story, or the step's own loss, and where it stands."""
