@@ -1,9 +1,9 @@
 """All plain state that a program can read: numbers and texts, wherever its code and its objects lead.
 
 A recorded graph holds the numbers that the program read while it was recorded. They may stand in an attribute, a
-dictionary, a list, an object of settings, a numpy array, a global of any module, a variable of an enclosing function, an
-argument's default, the class. What the program can read is found from its code: the globals that it names, what its
-functions enclose, and whatever hangs on the objects that it gets. Tensors are read where they stand by the graph itself.
+dictionary, a list, an object of settings, a numpy array, a global of any module, a variable of an enclosing function,
+an argument's default, the class. What the program can read is found from its code: the globals that it names, what its
+functions enclose, and whatever hangs on the objects that it gets. Tensors the graph itself reads where they stand.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ _CONSTANT = (
 _APART = {"logging", "threading", "_thread", "weakref", "io", "_io", "_abc", "rich", "tqdm", "typing"}
 """Modules whose objects have nothing to do with a loss: logs, locks, files."""
 
-_OUTSIDE = {"open", "input", "eval", "exec", "time", "datetime", "subprocess", "socket", "urllib", "requests"}
-"""Names by which code reads what no object holds."""
+_OUTSIDE = {"open", "input", "eval", "exec"}
+_OUTSIDE_ATTRIBUTES = {"open", "read", "read_text", "read_bytes", "getenv", "time", "perf_counter", "now", "today"}
+"""Functions and methods by which code reads what no object holds."""
 
 _PROGRAMS = {"model", "guide", "complete_guide", "forward"}
 """Methods of a story that a loss calls."""
@@ -175,7 +176,7 @@ class Reach:
 
     def _collection(self, value: Any, where: str) -> None:
         if isinstance(value, set):
-            self.places.append(Values(lambda: set(value), lambda then: (value.clear(), value.update(then)), where))  # type: ignore[func-returns-value]
+            self.places.append(Values(lambda: set(value), lambda then: _refill(value, then), where))
         self.waiting.extend((item, where) for item in value if not isinstance(item, PLAIN))
 
     def _array(self, value: Any, where: str) -> None:
@@ -262,6 +263,8 @@ class Reach:
                 self.waiting.append((cell.cell_contents, f"'{name}' around {value.__qualname__}"))
         names, attributes = _names(value.__code__)
         self.attributes |= attributes
+        if names & _OUTSIDE - value.__globals__.keys() or attributes & _OUTSIDE_ATTRIBUTES:
+            self.is_complete = False
         self._namespace(value.__globals__, names)
         imported = [sys.modules[name] for name in attributes & sys.modules.keys()]
         self.modules |= {id(module): module for module in imported}
@@ -271,8 +274,6 @@ class Reach:
         module = str(space.get("__name__", "__main__"))
         if module.partition(".")[0] in _LIBRARIES:
             return
-        if module in _OUTSIDE or names & _OUTSIDE - space.keys():
-            self.is_complete = False
         fresh = {name: space[name] for name in names & space.keys() if (id(space), name) not in self.names}
         if not fresh:
             return
@@ -310,6 +311,11 @@ def _is_library(module: str) -> bool:
 
 
 _PYTHON = sysconfig.get_path("stdlib")
+
+
+def _refill(value: set[Any], then: set[Any]) -> None:
+    value.clear()
+    value.update(then)
 
 
 def _is_python(cls: type) -> bool:

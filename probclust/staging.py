@@ -144,7 +144,7 @@ class Staged(Eager):
         return graph, self._checked(graph, batch) if is_due else graph.outcome(inputs)
 
     def _is_due(self, graph: Recorded) -> bool:
-        """Whether the story is to run beside its graph: ever less often, and at an epoch's start where there is need."""
+        """Whether the story is to run beside its graph: ever less often, and as an epoch starts where there is need."""
         graph.calls += 1
         starts, graph.epoch = graph.epoch != self.epoch, self.epoch
         is_power_of_two = not graph.calls & (graph.calls - 1)

@@ -1,4 +1,4 @@
-"""Places that hold plain state, each with what it held at one moment: whether that has changed, and how to put it back."""
+"""Places that hold plain state, with what each held at one moment: to tell whether it changed, and to put it back."""
 
 from __future__ import annotations
 

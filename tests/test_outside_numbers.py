@@ -22,7 +22,8 @@ from torch import nn
 
 import probclust as pc
 from probclust.devices import Devices, fabric_for
-from probclust.recipe import Run
+from probclust.objectives import Exact
+from probclust.recipe import Run, Train
 from probclust.training import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -298,6 +299,9 @@ KINDS = [
 ]
 
 
+STRUCTURES = [frozen_parameters, another_layer, another_parameter, a_buffer_of_another_shape]
+
+
 @pytest.fixture(autouse=True)
 def old_numbers(monkeypatch):
     """Globals and class attributes as they were, before each test and after it."""
@@ -314,12 +318,12 @@ def old_numbers(monkeypatch):
     again()
 
 
-def trained(kind, engine, epochs=6, at=4):
-    """Weights and losses of a training in which the number changes before an epoch, and whether graphs were run."""
+def trained(kind, engine, epochs=3, at=1, step=None):
+    """Weights and losses of a training in which the number changes before an epoch, and its trainer."""
     torch.manual_seed(0)
     story = Weighted()
     story.read, change = kind(story)
-    step = pc.SVI(learning_rate=0.01, schedule="constant")
+    step = step or pc.SVI(learning_rate=0.01, schedule="constant")
     trainer = Trainer(story, [step], devices=Devices(fabric_for("cpu")), batch_size=11, engine=engine)
     trainer.start(step, Run(story, X, None, 0))
     losses = []
@@ -331,17 +335,131 @@ def trained(kind, engine, epochs=6, at=4):
     return {name: value.clone() for name, value in story.state_dict().items()}, losses, trainer
 
 
+def assert_same(eager, staged) -> None:
+    (weights, losses, _), (others, found, _) = eager, staged
+    for name, value in weights.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-6, atol=1e-6)
+    assert found == pytest.approx(losses, rel=1e-6)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_number_that_changes_between_epochs_counts_from_the_next_batch(kind, old_numbers):
-    (eager, losses, _), (unchanged, _, _) = trained(kind, "eager"), trained(kind, "eager", at=None)
+    eager = trained(kind, "eager")
     old_numbers()
-    staged, found, trainer = trained(kind, "staged")
-    for name, value in eager.items():
-        torch.testing.assert_close(staged[name], value, rtol=1e-6, atol=1e-6)
-    assert found == pytest.approx(losses, rel=1e-6)
-    assert trainer.runs.n_traces > 0
-    if kind is not frozen_parameters:
-        assert any(
-            value.shape != unchanged[name].shape or not torch.equal(value, unchanged[name])
-            for name, value in eager.items()
-        )
+    staged = trained(kind, "staged")
+    assert_same(eager, staged)
+    assert staged[2].runs.n_traces > 0
+    assert not staged[2].runs.gave_up or kind in STRUCTURES
+
+
+@pytest.mark.parametrize("kind", [a_dictionary, a_variable_of_the_enclosing_function])
+def test_a_number_that_a_step_changes_in_mid_epoch_counts_from_the_next_batch(kind, old_numbers):
+    """By `after`, once three batches are done: in the middle of the second epoch."""
+    outcomes = []
+    for engine in ("eager", "staged"):
+        old_numbers()
+        changes, done = [], []
+
+        class Changes(pc.SVI):
+            def after(self, batch, done=done, changes=changes):
+                done.append(1)
+                if len(done) == 3:
+                    changes[0]()
+
+        def noted(story, changes=changes):
+            read, change = kind(story)
+            changes.append(change)
+            return read, change
+
+        outcomes.append(trained(noted, engine, at=None, step=Changes(learning_rate=0.01, schedule="constant")))
+    assert_same(*outcomes)
+    assert not outcomes[1][2].runs.gave_up
+
+
+class Tempered(Exact):
+    """An objective of a stranger's, with a number in a dictionary of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = {"beta": OLD}
+
+    def bound(self, joint):
+        return joint.table.logsumexp(1) * self.settings["beta"]
+
+
+def test_a_number_of_the_objective_or_of_the_steps_own_loss_counts_too():
+    for make in (lambda objective: pc.SVI(objective=objective, schedule="constant"), own_loss):
+        outcomes = []
+        for engine in ("eager", "staged"):
+            objective = Tempered()
+            change = functools.partial(objective.settings.update, beta=NEW)
+            outcomes.append(trained(lambda story: (lambda story: OLD, change), engine, step=make(objective)))  # noqa: B023
+        assert_same(*outcomes)
+        assert not outcomes[1][2].runs.gave_up
+
+
+def own_loss(objective):
+    def loss(batch):
+        return objective.settings["beta"] * batch.run.story.encoder(batch.x).square().mean()
+
+    return Train(name="own", loss=loss)
+
+
+def test_a_number_of_a_handler_around_the_fit_counts_too():
+    outcomes = []
+    for engine in ("eager", "staged"):
+        with poutine.scale(scale=OLD) as handler:
+            outcomes.append(trained(lambda story: (lambda story: OLD, lambda: setattr(handler, "scale", NEW)), engine))
+    assert_same(*outcomes)
+
+
+@pytest.mark.parametrize("where", ["file", "generator"])
+def test_what_no_object_shows_is_found_by_a_run_of_the_story_at_the_next_epochs_first_batch(where, tmp_path):
+    """A file, and what a generator will yield next, cannot be compared; the story runs beside its graph then."""
+    path, outcomes = tmp_path / "beta.txt", []
+
+    def kind(story):
+        values = {"beta": OLD}
+
+        def betas():
+            while True:
+                yield values["beta"]
+
+        story.betas = betas() if where == "generator" else None
+        path.write_text(str(OLD))
+        if where == "file":
+            return lambda story: float(path.read_text()), lambda: path.write_text(str(3 * OLD))
+        return lambda story: next(story.betas), lambda: values.update(beta=3 * OLD)
+
+    for engine in ("eager", "staged"):
+        outcomes.append(trained(kind, engine, epochs=12, at=11))
+    assert_same(*outcomes)
+
+
+@pytest.mark.parametrize("counter", ["dictionary", "global", "closure"])
+def test_a_story_that_counts_its_calls_is_found_out_before_its_second_batch(counter, caplog):
+    """Each run of the story would count; recording, and the runs beside the graph, leave the count as eager does."""
+    outcomes, counts = [], []
+    for engine in ("eager", "staged"):
+        count = {"calls": 0}
+
+        def kind(story, count=count):
+            calls = 0
+            SETTINGS["calls"] = 0
+
+            def read(story):
+                nonlocal calls
+                calls += 1
+                count["calls"] += counter == "dictionary"
+                SETTINGS["calls"] += counter == "global"
+                story_calls = {"dictionary": count["calls"], "global": SETTINGS["calls"], "closure": calls}
+                counts.append(story_calls[counter])
+                return OLD * (1 + story_calls[counter] / 1000)
+
+            return read, lambda: None
+
+        outcomes.append(trained(kind, engine))
+    assert_same(*outcomes)
+    assert outcomes[1][2].runs.gave_up
+    assert outcomes[1][2].runs.n_traces == 1
+    assert "while it runs, so that it gives other values than its graph" in caplog.text

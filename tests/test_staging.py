@@ -229,7 +229,7 @@ def test_what_cannot_be_staged_runs_eagerly_with_one_notice(build, why, caplog):
 
 
 def test_a_value_that_drifts_outside_of_the_attributes_is_found(caplog):
-    """A list is no attribute that is compared; the runs beside the graph see the second batch already."""
+    """A list of the class, which every run of the story changes: seen while it is recorded."""
 
     class Drifts(Layers):
         steps = [0]  # noqa: RUF012
