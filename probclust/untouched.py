@@ -9,18 +9,20 @@ import pyro
 import torch
 from torch import nn
 
+from probclust.locking import alone
+
 
 @contextmanager
 def untouched(story: nn.Module) -> Iterator[None]:
     """Within, modules are in `eval` and nothing has a gradient; modes, buffers and random states are as before then.
 
-    What the story writes to Pyro's parameter store is gone afterwards.
+    Other threads wait. What the story writes to Pyro's parameter store is gone afterwards.
     """
-    training = [module for module in story.modules() if module.training]
-    buffers = {name: buffer.clone() for name, buffer in story.named_buffers()}
-    with torch.random.fork_rng(), torch.no_grad(), pyro.get_param_store().scope():
-        story.eval()
+    with alone, torch.random.fork_rng(), torch.no_grad(), pyro.get_param_store().scope():
+        training = [module for module in story.modules() if module.training]
+        buffers = {name: buffer.clone() for name, buffer in story.named_buffers()}
         try:
+            story.eval()
             yield
         finally:
             for name, buffer in story.named_buffers():
