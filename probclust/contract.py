@@ -101,7 +101,7 @@ def _check_structure(story: Story, x: Tensor) -> None:
     for name, site in guide.items():
         if site.observed:
             raise ContractError(f"site '{name}' of the guide is observed; only the model observes, drop its obs=")
-        if not site.latent:
+        if site.role != "latent":
             continue
         if name not in model:
             raise ContractError(

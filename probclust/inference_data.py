@@ -19,7 +19,7 @@ from probclust.measure import why_no_density
 from probclust.rows import admit, chunks, evaluating, in_order
 from probclust.sampling import columns, placeholder
 from probclust.scoring import log_likelihood, positive, responsibilities
-from probclust.sites import CLUSTER, Site, local_latents
+from probclust.sites import CLUSTER, Site, global_values, local_latents
 from probclust.story import Story
 
 if TYPE_CHECKING:
@@ -133,12 +133,10 @@ def _restarts(stories: Any) -> list[Story]:
 
 def _chain(story: Story, rows: Rows, draws: int, seed: int, particles: int | None) -> dict[str, Arrays]:
     """All groups of one story, with a chain dim of 1."""
-    shared, spread = _draw_globals(story, rows, draws, seed)
+    shared, names, spread = _draw_globals(story, rows, draws, seed)
     groups = _draw_rows(story, rows, shared, spread, seed)
     groups["predictions"] = _draw_clusters(story, shared, list(groups["observed_data"]), seed)
-    groups["globals"] = {
-        name: torch.stack([values[name] for values in shared]).cpu().numpy()[None] for name in shared[0]
-    }
+    groups["globals"] = {name: torch.stack([values[name] for values in shared]).cpu().numpy()[None] for name in names}
     groups["log_likelihood"] = {}
     if why_no_density(story, rows) is None:
         name = next(iter(groups["observed_data"])) if len(groups["observed_data"]) == 1 else "x"
@@ -155,16 +153,16 @@ def _renumber(chain: dict[str, Arrays], order: NDArray[np.int64]) -> None:
         chain[group] |= {name: chain[group][name].take(order, axis=2) for name in names}
 
 
-def _draw_globals(story: Story, rows: Rows, draws: int, seed: int) -> tuple[list[Globals], bool]:
-    """Draws of the global latents, and whether they have a distribution, so that the draws differ."""
+def _draw_globals(story: Story, rows: Rows, draws: int, seed: int) -> tuple[list[Globals], list[str], bool]:
+    """Draws of the global latents, the model's names, and whether they have a distribution, so that draws differ."""
     shared, spread = [], False
     with evaluating(story, seed):
         for _ in range(draws):
             sites = Pass("draw").run(story.complete_guide, rows[:2].to(story.device))
-            found = [site for name, site in sites.items() if site.latent and not site.local and name != CLUSTER]
-            spread = spread or any(site.is_random for site in found)
-            shared.append({site.name: site.value.detach() for site in found})
-    return shared, spread
+            values = global_values(sites)
+            spread = spread or any(sites[name].is_random for name in values)
+            shared.append({name: value.detach() for name, value in values.items()})
+    return shared, [name for name in values if sites[name].role != "auxiliary"], spread
 
 
 def _draw_rows(story: Story, rows: Rows, shared: Sequence[Globals], spread: bool, seed: int) -> dict[str, Arrays]:

@@ -68,6 +68,13 @@ class Pass(Messenger):
                         "move the feature dimensions into the event with .to_event(1)"
                     ) from error
                 raise
+            except AttributeError as error:
+                if not str(error).endswith("no attribute 'param_state'"):
+                    raise
+                raise ContractError(
+                    "the story runs a PyroModule that is none of its parts, so that its parameters are neither trained "
+                    "nor saved; make it an attribute of the story, or keep it in a torch.nn.ModuleList or ModuleDict"
+                ) from error
         return self.sites
 
     def _pyro_clusters(self, msg: Any) -> None:

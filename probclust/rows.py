@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
 from probclust.support import check_support
+from probclust.untouched import buffers_kept, moves_buffers
 
 CHUNK_ELEMENTS = 2**22
 """Elements of the largest intermediate tensor of a chunk on a CPU, rows * clusters * features: few enough that its
@@ -150,7 +151,8 @@ def evaluating(story: Story, seed: int | None) -> Iterator[None]:
         training = [module for module in story.modules() if module.training]
         try:
             story.eval()
-            yield
+            with buffers_kept(story) if moves_buffers(story) else nullcontext():
+                yield
         finally:
             for module in training:  # one by one: parts of a story may be frozen in eval mode
                 module.training = True

@@ -19,7 +19,7 @@ from probclust.precision import in_full
 CLUSTER = "cluster"
 PLATE = "data"
 
-Role = Literal["latent", "observed", "deterministic", "factor"]
+Role = Literal["latent", "auxiliary", "observed", "deterministic", "factor"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,9 @@ class Site:
     """What one sample statement of a pass was: its distribution, its value and where it stood.
 
     Attributes:
-        role: "latent"; "observed", given `obs=`; "deterministic", a value by `pyro.deterministic`, which has no
-            density; or "factor", a term by `pyro.factor`, which has no value.
+        role: "latent"; "auxiliary", a latent of the guide alone, as Pyro's automatic guides have them, said by
+            `infer={"is_auxiliary": True}`; "observed", given `obs=`; "deterministic", a value by `pyro.deterministic`,
+            which has no density; or "factor", a term by `pyro.factor`, which has no value.
         local: whether it stood in the plate of the rows.
         frame_sizes: rows of each plate that it stood in, by dim.
         full_size: of the plate of the rows: its size where it stands for more rows than it has; None outside.
@@ -54,7 +55,7 @@ class Site:
     @property
     def latent(self) -> bool:
         """Whether it is a variable that nothing gives a value but its distribution."""
-        return self.role == "latent"
+        return self.role in ("latent", "auxiliary")
 
     @property
     def is_random(self) -> bool:
@@ -93,7 +94,7 @@ def site_of(msg: Any) -> Site:
 def role_of(msg: Any) -> Role:
     """Which kind of statement a sample message comes from."""
     if not msg["is_observed"]:
-        return "latent"
+        return "auxiliary" if msg["infer"].get("is_auxiliary") else "latent"
     if msg["infer"].get("_deterministic"):
         return "deterministic"
     return "factor" if isinstance(msg["fn"], dist.Unit) else "observed"
@@ -105,12 +106,12 @@ def is_local(msg: Any) -> bool:
 
 
 def local_latents(sites: Mapping[str, Site]) -> dict[str, Site]:
-    """The sites of a pass that are latent variables of the rows, but for the cluster."""
-    return {name: site for name, site in sites.items() if site.local and site.latent and name != CLUSTER}
+    """The sites of a pass that are latent variables of the rows, but for the cluster and the guide's own."""
+    return {name: site for name, site in sites.items() if site.local and site.role == "latent" and name != CLUSTER}
 
 
 def global_values(sites: Mapping[str, Site]) -> dict[str, Tensor]:
-    """The values of a pass's global latents, by name."""
+    """The values of a pass's global latents, the guide's own among them, by name."""
     return {name: site.value for name, site in sites.items() if site.latent and not site.local and name != CLUSTER}
 
 
