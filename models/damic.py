@@ -38,16 +38,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.arguments import positive
 from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_start, start_from_rows
 from probclust.code_density import CodeDensity
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
 from probclust.joint import Pass
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
-from probclust.networks import Autoencoder, StackedMLP, mlp, redraw
+from probclust.networks import Autoencoder, StackedMLP, check_sizes, mlp, redraw
 from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import positive, predict
+from probclust.scoring import predict
 from probclust.story import Story
 from probclust.warm_start import MEMBERS, SIZES, own_rows
 
@@ -88,6 +89,7 @@ class DAMIC(Story):
         likelihood: str | Likelihood | None = None,
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        check_sizes(1 if latent_dim is None else latent_dim, hidden=hidden, gate_hidden=gate_hidden)
         self.latent_dim = latent_dim or n_clusters
         self.has_gate = gate
         if gate:

@@ -45,7 +45,7 @@ from probclust.code_density import CodeDensity
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.image_shape import ImageShape
 from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
-from probclust.networks import mlp
+from probclust.networks import check_sizes, mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
@@ -89,6 +89,7 @@ class DCN(Story):
         if not precision > 0:
             raise ValueError(f"precision must be a positive number, got {precision!r}")
         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        check_sizes(latent_dim, hidden=hidden)
         self.likelihood = likelihood_named(likelihood or Gaussian(n_features, scale=math.sqrt(0.5)), n_features)
         self.encoder = mlp([n_features, *hidden, latent_dim])
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from probclust.chosen_start import chosen_pretraining, pretrained_start
 from probclust.image_shape import ImageShape
-from probclust.networks import mlp
+from probclust.networks import check_sizes, mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
 from probclust.story import Story
@@ -72,6 +72,7 @@ class DEC(Story):
         self, n_features: int, n_clusters: int, latent_dim: int = 10, hidden: Sequence[int] = (500, 500, 2000)
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        check_sizes(latent_dim, hidden=hidden)
         self.encoder = mlp([n_features, *hidden, latent_dim])
         self.decoder = mlp([latent_dim, *reversed(hidden), n_features])
         self.centres = nn.Parameter(torch.randn(n_clusters, latent_dim))

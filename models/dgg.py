@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.image_shape import ImageShape
 from probclust.joint import Joint, programs, trace_joint
 from probclust.likelihoods import view
@@ -31,7 +32,6 @@ from probclust.models.vade import VaDE
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.objectives import Exact
 from probclust.recipe import SVI, Compute, Run, Step
-from probclust.scoring import positive
 from probclust.starting_labels import NEIGHBOURS, complete_rows
 
 

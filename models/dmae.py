@@ -46,7 +46,7 @@ from probclust.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.fourier_features import fourier_start
 from probclust.image_shape import ImageShape
 from probclust.medoids import kmedoids_start
-from probclust.networks import mlp
+from probclust.networks import check_sizes, mlp
 from probclust.precision import in_full
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.recorded import fresh
@@ -97,6 +97,7 @@ class DMAE(Story):
         activation: str = "relu",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        check_sizes(1 if latent_dim is None else latent_dim, hidden=hidden or ())
         if not 0 < alpha < math.inf:
             raise ValueError(f"alpha must be a positive number, got {alpha!r}")
         for name, value in (("lambda_r", lambda_r), ("lambda_c", lambda_c)):

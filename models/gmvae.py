@@ -48,7 +48,7 @@ from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
 from probclust.joint import Joint
 from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
-from probclust.networks import GaussianEncoder, StackedMLP, mlp
+from probclust.networks import GaussianEncoder, StackedMLP, check_sizes, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.sites import CLUSTER
@@ -90,6 +90,7 @@ class GMVAE(Story):
         likelihood: str | Likelihood = "gaussian",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
+        check_sizes(latent_dim, hidden=hidden, w_hidden=w_hidden, prior_hidden=prior_hidden)
         self.encoder = GaussianEncoder(n_features, hidden, latent_dim)
         self.w_encoder = GaussianEncoder(n_features, w_hidden, w_dim)
         self.prior_networks = StackedMLP(n_clusters, [w_dim, *prior_hidden, 2 * latent_dim])

@@ -37,7 +37,7 @@ from probclust.global_guide import Kind
 from probclust.image_shape import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
-from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, redraw
+from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, check_sizes, redraw
 from probclust.priors import Prior, prior_named
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
 from probclust.recorded import fresh
@@ -86,6 +86,7 @@ class MixtureOfVAEs(Story):
         global_guide: Kind = "conjugate",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        check_sizes(latent_dim, hidden=hidden)
         self.weights = weights_named(weights, n_clusters)
         self.may_empty = self.weights.may_empty
         self.latent_dim = latent_dim

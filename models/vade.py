@@ -36,7 +36,7 @@ from probclust.embedding_start import embedding_pretraining
 from probclust.global_guide import Kind
 from probclust.image_shape import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
-from probclust.networks import DirectionEncoder, GaussianEncoder, mlp
+from probclust.networks import DirectionEncoder, GaussianEncoder, check_sizes, mlp
 from probclust.priors import Prior, on_sphere, prior_named
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.starting_labels import complete_rows
@@ -94,6 +94,7 @@ class VaDE(Story):
         global_guide: Kind = "conjugate",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
+        check_sizes(latent_dim, hidden=hidden)
         self.weights = weights_named(weights, n_clusters)
         self.may_empty = self.weights.may_empty
         self.on_sphere = on_sphere(prior)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.convolutions import StackedConvDecoder, StackedConvEncoder
-from probclust.networks import StackedLinear
+from probclust.networks import StackedLinear, checked_network
 from probclust.recorded import Part
 
 Norm = Literal["batch", "layer"] | None
@@ -191,7 +191,7 @@ class SideBySide(nn.Module):
 
 def stacked_trunk(network: Any, n_experts: int, n_in: int) -> nn.Module:
     """K trunks of an architecture: stacked where it can, else `SideBySide`."""
-    if hasattr(network, "stacked_trunk"):
+    if hasattr(checked_network(network), "stacked_trunk"):
         return network.stacked_trunk(n_experts, n_in)
     return SideBySide(lambda: network.trunk(n_in), n_experts)
 

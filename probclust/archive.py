@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from probclust.arguments import checked_path
 from probclust.errors import SavedStoryError
 
 FORMAT_VERSION = 1
@@ -28,7 +28,7 @@ def write_archive(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
         tensors: tensors by name, on any device.
         facts: anything that JSON can hold.
     """
-    path = Path(path)
+    path = checked_path("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts, allow_nan=True)
@@ -52,7 +52,7 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         FileNotFoundError: there is no such file.
         SavedStoryError: the file is damaged, cut short, or was not written by probclust as this kind.
     """
-    path = Path(path)
+    path = checked_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"no saved {kind} at {path}; give the path of a file that probclust wrote")
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from probclust.arguments import positive
 from probclust.embedding_start import embedding_pretraining, embedding_start
 from probclust.image_shape import ImageShape, checked_image_shape
 from probclust.recipe import Compute, Step
-from probclust.scoring import positive
 from probclust.sequence_start import sequence_start
 from probclust.story import Story
 from probclust.warm_start import (

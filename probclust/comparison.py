@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probclust.arguments import positive
 from probclust.data.named import Named, arranged
 from probclust.data.stored import Rows
 from probclust.errors import ComparisonWarning
@@ -22,7 +23,7 @@ from probclust.metrics import accuracy, ari, contingency, nmi
 from probclust.record import FitRecord
 from probclust.rescaling import rescaled
 from probclust.rows import admit
-from probclust.scoring import positive, predict
+from probclust.scoring import predict
 from probclust.story import Story
 
 LIKELIHOOD = ("log_likelihood", "se", "difference", "difference_se", "particles", "gain", "ess")
@@ -130,8 +131,8 @@ def compare(
     """
     _check_stories(stories)
     positive("particles", particles)
-    if records is not None and set(records) != set(stories):
-        raise ValueError(f"records must have the names of the stories, {sorted(stories)}, got {sorted(records)}")
+    if records is not None:
+        _check_records(records, stories)
     entries = {name: _entry(given, x) for name, given in stories.items()}
     if y is not None:
         n_rows = len(next(iter(entries.values())).rows)
@@ -194,6 +195,13 @@ def _check_stories(stories: Any) -> None:
     sizes = {name: story.n_features for name, story in found.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"stories must have the same n_features, as they are compared on the same rows, got {sizes}")
+
+
+def _check_records(records: Any, stories: Mapping[str, Any]) -> None:
+    if not (isinstance(records, Mapping) and all(isinstance(record, FitRecord) for record in records.values())):
+        raise TypeError(f"records must map the names of stories to what pc.fit returned, got {records!r}")
+    if set(records) != set(stories):
+        raise ValueError(f"records must have the names of the stories, {sorted(stories)}, got {sorted(records)}")
 
 
 def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:

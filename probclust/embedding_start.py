@@ -14,13 +14,13 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from probclust.arguments import positive
 from probclust.block_likelihood import block_likelihood
 from probclust.gaussian_merging import merged_gaussians
 from probclust.image_shape import ImageShape
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.recipe import Batch, Compute, Run, Train
-from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
 
 View = Callable[[Tensor], Tensor]

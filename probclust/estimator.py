@@ -16,18 +16,19 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from probclust.arguments import flag, positive
+from probclust.building import new_story
 from probclust.data.checks import as_array, enough_rows
 from probclust.data.labels import label_values
 from probclust.data.named import Named, arranged
 from probclust.engines import Engine
 from probclust.fitting import fit
-from probclust.locking import alone
 from probclust.recipe import Step
 from probclust.record import FitRecord
 from probclust.recorded import fresh
 from probclust.registry import story_class
 from probclust.sampling import embed, rows_of, sample
-from probclust.scoring import draws_latents, log_likelihood, positive, predict, responsibilities
+from probclust.scoring import draws_latents, log_likelihood, predict, responsibilities
 from probclust.story import Story
 
 UNKNOWN = -1
@@ -121,7 +122,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
                 first. NaN stands for missing entries where `story_arguments` have missing=True. Where columns have
                 names, those of later tables are put in the same order by name.
             y: ignored, unless `semi_supervised`: then (rows,) classes of any kind, at most `n_clusters` of them, and
-                -1 where unknown (None and NaN too).
+                -1 where unknown (None, NaN and pandas' NA too).
 
         Returns:
             The estimator.
@@ -130,15 +131,16 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             ValueError: bad data or settings; the message says what was expected.
         """
         cls = story_class(self.story)
+        given = self.story_arguments or {}
+        if not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+            raise TypeError(f"story_arguments must be a mapping of arguments by name, got {given!r}")
         rows = self._rows(X, reset=True)
         enough_rows(rows.shape[0], positive("n_clusters", self.n_clusters))
-        known = self._known(y, rows.shape[0]) if self.semi_supervised else None
+        known = self._known(y, rows.shape[0]) if flag("semi_supervised", self.semi_supervised) else None
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # Parts among the arguments are built anew: a fit must not train what the user passed in.
-        arguments = fresh(dict(self.story_arguments or {}))
-        with alone, torch.random.fork_rng([]):  # it is built on the CPU
-            torch.manual_seed(seed)
-            story = cls(n_features=rows.shape[1], n_clusters=int(self.n_clusters), **arguments)
+        arguments = fresh(dict(given))
+        story = new_story(cls, rows.shape[1], int(self.n_clusters), seed, arguments)
         self.record_: FitRecord = fit(
             story,
             rows,
@@ -238,7 +240,8 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
 
     def _takes_missing(self) -> bool:
         """Whether the story takes NaN for entries that were not observed."""
-        return bool((self.story_arguments or {}).get("missing", getattr(self.story, "missing", False)))
+        given = self.story_arguments if isinstance(self.story_arguments, Mapping) else {}
+        return bool(given.get("missing", getattr(self.story, "missing", False)))
 
     def _known(self, y: Any, n_rows: int) -> Tensor:
         """The clusters of the rows whose class is known, -1 elsewhere; sets `classes_`."""

@@ -18,26 +18,26 @@ from numpy.typing import ArrayLike, NDArray
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 
 
-def image_grid(rows: ArrayLike, shape: tuple[int, int], columns: int, scale: int = 1) -> NDArray[np.uint8]:
+def image_grid(rows: ArrayLike, shape: tuple[int, ...], columns: int, scale: int = 1) -> NDArray[np.uint8]:
     """Images side by side, in reading order, with a transparent gap of one of their pixels between them.
 
     Args:
-        rows: (n, height * width) pixels from 0 (black) to 1 (white); values beyond are cut.
-        shape: height and width.
+        rows: (n, height * width) pixels from 0 (black) to 1 (white), or (n, height * width * 3); values beyond are cut.
+        shape: height and width, and 3 where each pixel has red, green and blue.
         columns: images in a line.
         scale: repeats each pixel so often in both directions.
 
     Returns:
         (height, width, 4) red, green, blue and opacity of the whole picture.
     """
-    height, width = shape
-    images = np.clip(np.asarray(rows, dtype=np.float64), 0, 1).reshape(-1, height, width)
+    height, width = shape[:2]
+    images = np.clip(np.asarray(rows, dtype=np.float64), 0, 1).reshape(-1, height, width, *shape[2:] or (1,))
     lines = -(-len(images) // columns)
     grid = np.zeros((lines * (height + 1) - 1, columns * (width + 1) - 1, 4), dtype=np.uint8)
     for number, image in enumerate(images):
         top, left = number // columns * (height + 1), number % columns * (width + 1)
         cell = grid[top : top + height, left : left + width]
-        cell[..., :3] = np.round(255 * image)[..., None]
+        cell[..., :3] = np.round(255 * image)
         cell[..., 3] = 255
     return grid.repeat(scale, axis=0).repeat(scale, axis=1)
 

@@ -11,6 +11,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
+from probclust.arguments import checked_path, checked_seed, flag, positive
 from probclust.checkpoint import Checkpoint
 from probclust.constraints import Pairs
 from probclust.contract import check_plate
@@ -29,7 +30,7 @@ from probclust.recipe import Run, Step
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.row_totals import learn_totals
 from probclust.rows import admit_all
-from probclust.scoring import positive, predict
+from probclust.scoring import predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
 from probclust.story import Story
 from probclust.training import Trainer
@@ -117,8 +118,9 @@ def fit(
         positive("batch_size", batch_size),
         positive("devices", devices),
     )
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or int(seed) < 0:
-        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    seed, resume = checked_seed(seed), flag("resume", resume)
+    if checkpoint is not None:
+        checkpoint = checked_path("checkpoint", checkpoint)
     engine, matmuls = checked_engine(engine), checked_precision(precision)
     with alone, torch.random.fork_rng([]):  # a recipe may construct networks
         steps = steps_of(story, recipe, epochs, objective, learning_rate)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import draws_latents, log_weights, positive
+from probclust.scoring import draws_latents, log_weights
 from probclust.story import Story
 
 

@@ -12,6 +12,7 @@ from pyro.distributions import StudentT, constraints
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.data.checks import as_rows
 from probclust.data.named import arranged
 from probclust.data.stored import resident
@@ -20,7 +21,6 @@ from probclust.joint import Pass, trace_joint
 from probclust.missing import filled, observed
 from probclust.rows import CHUNK_ELEMENTS, admit, evaluating
 from probclust.sampling import columns, rows_of, sample
-from probclust.scoring import positive
 from probclust.sites import Site, global_values, local_latents
 from probclust.story import Story, checked_story
 

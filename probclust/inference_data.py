@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust.alignment import cluster_order
+from probclust.arguments import checked_seed, positive
 from probclust.data.stored import Rows
 from probclust.joint import Joint, Locals, Pass, require_finite
 from probclust.measure import why_no_density
 from probclust.rows import admit, chunks, evaluating, in_order
 from probclust.sampling import columns, placeholder
-from probclust.scoring import log_likelihood, positive, responsibilities
+from probclust.scoring import log_likelihood, responsibilities
 from probclust.sites import CLUSTER, Site, global_values, local_latents
 from probclust.story import Story
 
@@ -91,6 +92,7 @@ def to_inference_data(
     stories = [story] if isinstance(story, Story) else _restarts(story)
     table, draws = in_order(stories[0], x), positive("draws", draws)
     rows = admit(stories[0], table)
+    seed = checked_seed(seed)
     chains = [_chain(one, rows, draws, seed + number, particles) for number, one in enumerate(stories)]
     reference = responsibilities(stories[0], rows)
     for one, chain in zip(stories[1:], chains[1:], strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from probclust.arguments import positive
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.distributions import PowerSpherical
 from probclust.experts import Grouping, run_experts
@@ -24,6 +25,28 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "swish": nn.SiLU,
 }
+
+
+def check_sizes(latent_dim: Any, **hidden: Any) -> None:
+    """Raise where the size of a code, or of a hidden layer, is no positive integer.
+
+    Args:
+        latent_dim: L.
+        hidden: sizes of hidden layers, by the name of the argument.
+    """
+    positive("latent_dim", latent_dim)
+    for name, sizes in hidden.items():
+        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
+            raise TypeError(f"{name} must be the sizes of hidden layers, such as (500, 500), got {sizes!r}")
+        for size in sizes:
+            positive(f"each size in {name}", size)
+
+
+def checked_network(network: Any) -> Any:
+    """`network` where it is an architecture (see `probclust.architectures`), or a TypeError."""
+    if isinstance(network, type) or not (hasattr(network, "trunk") and hasattr(network, "n_hidden")):
+        raise TypeError(f"network must be an architecture, such as one of probclust.architectures, got {network!r}")
+    return network
 
 
 def mlp(sizes: Sequence[int], activation: str = "relu") -> nn.Sequential:
@@ -135,7 +158,7 @@ class GaussianEncoder(nn.Module):
     def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, network: Any = None) -> None:
         super().__init__()
         if network is not None:
-            self.trunk: nn.Module = network.trunk(n_features)
+            self.trunk: nn.Module = checked_network(network).trunk(n_features)
             n_hidden = network.n_hidden
         else:
             self.trunk = nn.Sequential(mlp([n_features, *hidden]), nn.ReLU()) if hidden else nn.Identity()

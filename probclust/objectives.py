@@ -320,7 +320,7 @@ def objective_named(objective: str | ELBO | None) -> ELBO:
         return Exact()
     if isinstance(objective, ELBO):
         return objective
-    if objective not in _BY_NAME:
+    if not isinstance(objective, str) or objective not in _BY_NAME:
         raise ValueError(f"objective must be one of {sorted(_BY_NAME)} or a pyro.infer.ELBO, got {objective!r}")
     return _BY_NAME[objective]()
 

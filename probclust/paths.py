@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.distributions import Categorical
 from torch.nn import functional
 
+from probclust.arguments import positive
 from probclust.data.stored import resident
 from probclust.joint import Pass, trace_joint
 from probclust.likelihoods.mixed import Blocks
 from probclust.modes import mean_globals, mean_rows, sites_at_mode
 from probclust.rows import admit, evaluating
 from probclust.sampling import columns, placeholder
-from probclust.scoring import positive, predict
+from probclust.scoring import predict
 from probclust.sites import CLUSTER, Site
 from probclust.story import Story, checked_story
 

@@ -13,10 +13,11 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from probclust.arguments import checked_seed, positive
 from probclust.data.stored import resident
 from probclust.rows import admit, in_order
 from probclust.sampling import rows_of, sample
-from probclust.scoring import draws_latents, log_joint, positive
+from probclust.scoring import draws_latents, log_joint
 from probclust.story import Story
 
 Array = NDArray[np.float64]
@@ -90,7 +91,7 @@ def predictive_check(
     positive("particles", particles)
     positive("permutations", permutations)
     features = list(given.names or range(story.n_features))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     labels = _drawn_clusters(story, rows, particles, rng)
     real = rows.double().numpy()
     entries: dict[tuple[Any, Any], dict[str, Any]] = {}

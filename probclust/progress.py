@@ -53,6 +53,8 @@ def progress_bar(show: bool | Progress | None, after: float = 0.0) -> Iterator[P
     if isinstance(show, Progress):
         yield show
         return
+    if show is not None and not isinstance(show, bool):
+        raise TypeError(f"progress must be True, False, None or a probclust.progress.Progress, got {show!r}")
     if show is None:
         show = sys.stderr.isatty() and not _shown
     if not show:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probclust.arguments import positive
 from probclust.rows import admit
-from probclust.scoring import log_joint, positive
+from probclust.scoring import log_joint
 from probclust.story import Story
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from probclust.arguments import choice, positive, real, whole
 from probclust.constraints import Pairs
 from probclust.story import Story
 
@@ -110,15 +110,18 @@ class Train:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        if self.epochs is not None and not (isinstance(self.epochs, Integral) and self.epochs >= 1):
-            raise ValueError(
-                f"step '{self.name}': epochs must be an integer of at least 1 or None, got {self.epochs!r}"
-            )
-        if not (isinstance(self.min_steps, Integral) and self.min_steps >= 0):
-            raise ValueError(f"step '{self.name}': min_steps must be an integer of at least 0, got {self.min_steps!r}")
-        for name, value in (("learning_rate", self.learning_rate), ("clip", self.clip)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"step '{self.name}': {name} must be positive, got {value!r}")
+        if not isinstance(self.name, str):
+            raise TypeError(f"a step's name must be a string, got {self.name!r}")
+        step = f"step '{self.name}': "
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) is not None:
+                positive(f"{step}{name}", getattr(self, name))
+        whole(f"{step}min_steps", self.min_steps)
+        for name in ("learning_rate", "clip"):
+            if getattr(self, name) is not None:
+                real(f"{step}{name}", getattr(self, name), 0)
+        real(f"{step}tolerance", self.tolerance, 0, closed="low")
+        choice(f"{step}schedule", self.schedule, get_args(Schedule))
 
     def n_epochs(self, n_batches: int) -> int:
         """How many passes over the rows are made, of so many batches each."""

@@ -12,6 +12,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from probclust.arguments import checked_seed
 from probclust.contract import check_contract
 from probclust.data.named import Named, Names, arranged
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
@@ -58,6 +59,7 @@ def in_order(story: Story, x: Any) -> Named:
     Raises:
         ValueError: both have names, and these differ.
     """
+    checked_story(story)
     return arranged(x, story.feature_names, missing=story.missing)
 
 
@@ -147,7 +149,7 @@ def evaluating(story: Story, seed: int | None) -> Iterator[None]:
         pyro.validation_enabled(False),
     ):
         if seed is not None:
-            torch.manual_seed(seed)
+            torch.manual_seed(checked_seed(seed))
         training = [module for module in story.modules() if module.training]
         try:
             story.eval()

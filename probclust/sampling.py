@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probclust.arguments import positive, real
 from probclust.joint import Pass, model_joint, trace_joint
 from probclust.likelihoods.totals import given_totals
 from probclust.missing import centre
 from probclust.networks import of_cluster
 from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import log_joint, positive
+from probclust.scoring import log_joint
 from probclust.sites import CLUSTER, Site, global_values, local_latents, mean_of
 from probclust.story import Story, checked_story
 from probclust.tempering import Temperature, Tempered
@@ -86,7 +87,10 @@ def sample(
 def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:
     if cluster is None:
         return None
-    wanted = torch.as_tensor(cluster)
+    try:
+        wanted = torch.as_tensor(cluster)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"cluster must be an integer, a sequence of integers or None, got {cluster!r}") from error
     if wanted.is_floating_point() or wanted.dtype == torch.bool:
         raise TypeError(f"cluster must be an integer, a sequence of integers or None, got {cluster!r}")
     wanted = wanted.to(torch.int64)
@@ -136,8 +140,7 @@ _ROUND = 256
 
 
 def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float, shared: dict[str, Tensor]) -> Samples:
-    if not 0 <= min_posterior < 1:
-        raise ValueError(f"min_posterior must lie in [0, 1), got {min_posterior!r}")
+    real("min_posterior", min_posterior, 0, 1, closed="low")
     kept: dict[str, list[Tensor]] = {}
     places: list[Tensor] = []
     missing, rejected = torch.arange(n), 0

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.joint import Joint, Pass, model_joint, require_finite, trace_joint
 from probclust.progress import Progress, progress_bar
 from probclust.rows import admit, chunk_size, chunks, evaluating
@@ -161,10 +162,3 @@ def draws_latents(story: Story) -> bool:
         x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
         guide = Pass().run(story.complete_guide, x)
     return any(site.is_random for name, site in guide.items() if name != CLUSTER)
-
-
-def positive(name: str, value: Any) -> int:
-    """`value` as an integer of at least 1, or a ValueError that names it."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return int(value)

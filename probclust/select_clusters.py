@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+from probclust.arguments import checked_seed, positive
 from probclust.data.checks import as_rows
 from probclust.errors import FitWarning
 from probclust.fitting import fit
 from probclust.locking import alone
 from probclust.measure import why_no_density
-from probclust.scoring import log_likelihood, positive
+from probclust.scoring import log_likelihood
 from probclust.story import Story
 
 _RULE = "one standard error"
@@ -88,7 +89,9 @@ def select_n_clusters(
         >>> found.one_standard_error
         3
     """
-    wanted = [positive("n_clusters", k) for k in n_clusters]
+    if isinstance(n_clusters, str) or not isinstance(n_clusters, Iterable):
+        raise TypeError(f"n_clusters must be the numbers to try, such as range(2, 11), got {n_clusters!r}")
+    wanted, seed = [positive("n_clusters", k) for k in n_clusters], checked_seed(seed)
     if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"n_clusters must name at least one number, each once, got {wanted}")
     positive("particles", particles)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from probclust.arguments import positive
 from probclust.recipe import Run, Train
-from probclust.scoring import positive
 from probclust.warm_start import encode_all
 
 log = logging.getLogger(__name__)

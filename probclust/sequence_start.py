@@ -20,9 +20,9 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.hidden_markov import HiddenMarkov, fitted_hidden_markov
 from probclust.recipe import Compute, Run
-from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, complete_rows, start_from
 
 LEAST_SCALE = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,8 @@ def _assignments(restarts: Any, x: Any) -> tuple[list[str], NDArray[np.int64]]:
     if isinstance(restarts, Mapping):
         names, members = [str(name) for name in restarts], list(restarts.values())
     else:
+        if isinstance(restarts, str) or not isinstance(restarts, Iterable):
+            raise TypeError(f"restarts must be a sequence of stories or of (rows,) clusters, got {restarts!r}")
         members = list(restarts)
         names = [str(number) for number in range(len(members))]
     if len(members) < 2:

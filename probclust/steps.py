@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyro.infer import ELBO
 
+from probclust.arguments import positive, real
 from probclust.constraints import Pairs
 from probclust.learning_rate import usual_learning_rate
 from probclust.objectives import Objective, objective_named
 from probclust.pyro_elbo import described
 from probclust.recipe import SVI, Compute, Step, Train
-from probclust.scoring import positive
 from probclust.story import Story
 
 EXPLODING = 1000.0
@@ -41,6 +41,8 @@ def steps_of(
                 f"recipe has no argument {wrong[0]!r}: {type(story).__name__}.recipe takes {', '.join(taken) or 'none'}"
             )
         recipe = story.recipe(**(recipe or {}))
+    if isinstance(recipe, str | Compute | Train) or not (recipe is None or isinstance(recipe, Iterable)):
+        raise TypeError(f"recipe must be a list of steps, such as [pc.SVI(epochs=10)], or a mapping, got {recipe!r}")
     steps: list[Step] = [SVI(clip=EXPLODING)] if recipe is None else list(recipe)
     for step in steps:
         if not isinstance(step, Compute | Train):
@@ -55,6 +57,8 @@ def steps_of(
             raise ValueError(
                 f"step '{step.name}' belongs to another story; take the recipe of the story that is fitted"
             )
+    if learning_rate is not None:
+        real("learning_rate", learning_rate, 0)
     changes: dict[str, Any] = {"epochs": epochs, "objective": objective, "learning_rate": learning_rate}
     changes = {name: value for name, value in changes.items() if value is not None}
     if epochs is not None:

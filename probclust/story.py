@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.global_guide import GlobalGuide, Kind, checked_kind
 from probclust.locking import alone
 from probclust.module_parameters import keep_own_parameters
@@ -64,12 +65,9 @@ class Story(Part):
     feature_names: tuple[str, ...] | None = None
 
     def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
-        for name, value in (("n_features", n_features), ("n_clusters", n_clusters)):
-            if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
         super().__init__()
-        self.n_features = int(n_features)
-        self.n_clusters = int(n_clusters)
+        self.n_features = positive("n_features", n_features)
+        self.n_clusters = positive("n_clusters", n_clusters)
         self.global_guide_kind = checked_kind(global_guide)
         self.globals: GlobalGuide | None = None
 

@@ -14,12 +14,12 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from probclust.arguments import positive
 from probclust.block_likelihood import block_likelihood
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.neighbour_embedding import neighbour_graph
 from probclust.neighbour_votes import agreed_with_neighbours
 from probclust.recipe import Compute, Run
-from probclust.scoring import positive
 from probclust.starting_labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
 from probclust.word_vectors import document_vectors
 

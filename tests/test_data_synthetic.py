@@ -89,7 +89,7 @@ def test_circles_have_their_radii():
     assert radius[data.y == 1] == pytest.approx(0.4, abs=0.06)
 
 
-@pytest.mark.parametrize("n_clusters", [0, 4])
-def test_more_clusters_than_rows_are_refused(n_clusters):
-    with pytest.raises(ValueError, match=f"got n_clusters={n_clusters} with 3 rows"):
+@pytest.mark.parametrize(("n_clusters", "words"), [(0, "at least 1, got 0"), (4, "got n_clusters=4 with 3 rows")])
+def test_more_clusters_than_rows_are_refused(n_clusters, words):
+    with pytest.raises(ValueError, match=words):
         blobs(n_rows=3, n_clusters=n_clusters)

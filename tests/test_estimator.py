@@ -131,6 +131,28 @@ def test_unknown_classes_can_be_written_in_several_ways(unknown):
     assert gmm(semi_supervised=True).fit(X, y).classes_.tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (pd.Series(["a", "b", pd.NA] * 40, dtype="string"), ["a", "b"]),
+        (["b", "a", float("nan")] * 40, ["a", "b"]),
+        (pd.Categorical(["b", "a", None] * 40), ["a", "b"]),
+        (pd.Series([7, 3, pd.NA] * 40, dtype="Int64"), [3, 7]),
+        (np.ma.array([7, 3, 0] * 40, mask=[0, 0, 1] * 40), [3, 7]),
+        ([30, 10, None] * 40, [10, 30]),
+        (torch.tensor([7, 3, -1] * 40), [3, 7]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_classes_of_any_type_may_have_gaps_and_be_missing(y, classes):
+    story = gmm(semi_supervised=True)
+    known = story._known(y, 120)
+    assert story.classes_.tolist() == classes
+    assert type(story.classes_.tolist()[0]) is type(classes[0])
+    first = classes.index(next(iter(y)))
+    assert known.tolist() == [first, 1 - first, -1] * 40
+
+
 def test_semi_supervised_refuses_a_wrong_y():
     with pytest.raises(ValueError, match="requires y to be passed"):
         gmm(semi_supervised=True).fit(X)

@@ -41,5 +41,26 @@ def test_pictures_are_those_of_the_grid():
     path = pc.interpolate(story, 0, 1, n=5)
     np.testing.assert_array_equal(pc.to_images(story, path, (2, 2), columns=3, scale=2), image_grid(path, (2, 2), 3, 2))
     assert pc.to_images(story, path, (2, 2)).shape == (2 * 16, (5 * 3 - 1) * 16, 4)
-    with pytest.raises(ValueError, match="shape 3x2 has 6 pixels, expected n_features=4"):
+    with pytest.raises(ValueError, match="shape 3x2 has 6 numbers, expected n_features=4"):
         pc.to_images(story, path, (3, 2))
+
+
+def test_colours_stand_pixel_by_pixel_or_one_after_the_other():
+    story = pc.models.GaussianMixture(12, 2)
+    images = torch.rand(3, 2, 2, 3)
+    picture = pc.to_images(story, images.reshape(3, 12), (2, 2, 3), columns=3, scale=1)
+    assert picture.shape == (2, 8, 4)
+    for number in range(3):
+        cell = picture[:, 3 * number : 3 * number + 2]
+        np.testing.assert_array_equal(cell[..., :3], (255 * images[number].double()).round())
+        assert (cell[..., 3] == 255).all()
+    by_channel = images.permute(0, 3, 1, 2).reshape(3, 12)
+    np.testing.assert_array_equal(pc.to_images(story, by_channel, (3, 2, 2), columns=3, scale=1), picture)
+
+
+def test_names_may_repeat_and_whole_numbers_beyond_integers_stay_as_they_are():
+    story = pc.models.GaussianMixture(2, 2)
+    frame = pc.to_frame(story, [[1.0, 1e30], [2.0, 3.0]], ["a", "a"])
+    assert frame.columns.tolist() == ["a", "a"]
+    assert frame.iloc[:, 0].tolist() == [1, 2]
+    assert frame.iloc[0, 1] == 1e30

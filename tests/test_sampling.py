@@ -217,7 +217,7 @@ def test_min_posterior_out_of_reach_stops():
     with pytest.raises(RuntimeError, match=r"only 0 of \d+ draws reach min_posterior=0.9"):
         pc.sample(story, 5, seed=0, min_posterior=0.9)
     for wrong in (-0.1, 1.0, 2):
-        with pytest.raises(ValueError, match=r"min_posterior must lie in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"min_posterior must be a number in \[0, 1\)"):
             pc.sample(story, 5, min_posterior=wrong)
 
 

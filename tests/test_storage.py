@@ -7,6 +7,7 @@ import json
 import pickle
 import random
 import struct
+from pathlib import Path
 
 import numpy as np
 import pyro
@@ -196,7 +197,7 @@ def test_a_write_that_fails_leaves_the_old_file(breaks, saved, monkeypatch):
                 half.write(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(archive.Path if breaks == "write_bytes" else archive.os, breaks, full_disk)
+    monkeypatch.setattr(Path if breaks == "write_bytes" else archive.os, breaks, full_disk)
     with pytest.raises(OSError, match="No space left"):
         pc.save(GaussianMixture(3, 2), saved)
     assert saved.read_bytes() == before

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from scipy.special import expit
 
+from probclust.arguments import checked_seed, positive
+from probclust.data.checks import enough_rows
 from probclust.data.dataset import Dataset
 
 
@@ -29,7 +31,7 @@ def blobs(
         >>> blobs(n_rows=10, n_features=3).x.shape
         (10, 3)
     """
-    rng = np.random.default_rng(seed)
+    rng, n_features = np.random.default_rng(checked_seed(seed)), positive("n_features", n_features)
     y = _even_labels(n_rows, n_clusters, rng)
     centres = rng.standard_normal((n_clusters, n_features))
     if n_clusters > 1:
@@ -63,7 +65,7 @@ def four_gaussians(n_rows: int = 4000, n_features: int = 100, separation: float 
     References:
         Chazan, Gannot, Goldberger, 2019, Deep clustering based on a mixture of autoencoders.
     """
-    rng = np.random.default_rng(seed)
+    rng, n_features = np.random.default_rng(checked_seed(seed)), positive("n_features", n_features)
     y = _even_labels(n_rows, 4, rng)
     centres = separation * np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     v = centres[y] + rng.standard_normal((n_rows, 2))
@@ -95,7 +97,7 @@ def pinwheel(
         Johnson, Duvenaud, Wiltschko, Datta, Adams, 2016, Composing graphical models with neural networks for
         structured representations and fast inference.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     y = _even_labels(n_rows, n_clusters, rng)
     along = 1 + radial_scale * rng.standard_normal(n_rows)
     across = tangential_scale * rng.standard_normal(n_rows)
@@ -117,7 +119,7 @@ def circles(n_rows: int = 3200, ratio: float = 0.5, scale: float = 0.05, seed: i
     Returns:
         A data set whose `x` is (n_rows, 2).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     y = _even_labels(n_rows, 2, rng)
     angle = rng.uniform(0, 2 * np.pi, n_rows)
     radius = np.where(y == 1, ratio, 1.0)
@@ -127,11 +129,7 @@ def circles(n_rows: int = 3200, ratio: float = 0.5, scale: float = 0.05, seed: i
 
 def _even_labels(n_rows: int, n_clusters: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Deal n_rows labels out evenly, in random order."""
-    if n_clusters < 1 or n_rows < n_clusters:
-        raise ValueError(
-            "n_clusters must be at least 1 and at most the number of rows, "
-            f"got n_clusters={n_clusters} with {n_rows} rows"
-        )
+    enough_rows(positive("n_rows", n_rows), positive("n_clusters", n_clusters))
     return rng.permutation(np.arange(n_rows, dtype=np.int64) % n_clusters)
 
 

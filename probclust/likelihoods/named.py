@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from probclust.arguments import flag
 from probclust.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from probclust.likelihoods.interface import Likelihood
 from probclust.likelihoods.missing import Missing
@@ -43,4 +44,12 @@ def likelihood_named(likelihood: str | Likelihood, n_features: int, missing: boo
         if likelihood not in BY_NAME:
             raise ValueError(f"likelihood must be one of {sorted(BY_NAME)} or a likelihood object, got {likelihood!r}")
         found = BY_NAME[likelihood](n_features)
+    elif isinstance(found, type) or not any(hasattr(found, name) for name in ("n_outputs", "n_heads")):
+        got = f"the class {found.__name__}; call it with n_features" if isinstance(found, type) else repr(found)
+        raise TypeError(f"likelihood must be one of {sorted(BY_NAME)} or a likelihood object, got {got}")
+    if getattr(found, "n_features", n_features) != n_features:
+        raise ValueError(
+            f"likelihood must be built for the story's n_features={n_features}, got one for {found.n_features} features"
+        )
+    flag("missing", missing)
     return Missing(found, n_features) if missing and not getattr(found, "allows_missing", False) else found

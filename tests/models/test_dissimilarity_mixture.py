@@ -170,10 +170,13 @@ def test_a_fit_does_not_depend_on_the_unit_of_x(name, scale):
 def test_rows_that_are_no_directions_are_refused_with_the_remedy():
     story, x = DissimilarityMixture(3, 2, "cosine"), directions(40)
     x[30] *= 2
-    with pytest.raises(ValueError, match="divide each row by its length") as error:
-        pc.fit(story, x)
-    assert str([round(v, 4) for v in x[30].tolist()])[1:6] in str(error.value)
-    assert "outside the support of VonMisesFisher" in why_no_density(story, x)
+    for function in (pc.fit, pc.predict, why_no_density):
+        with pytest.raises(
+            ValueError, match=r"outside the support of VonMisesFisher.*divide each row by its l"
+        ) as error:
+            function(story, x)
+        assert "in row 30;" in str(error.value)
+        assert str([round(v, 4) for v in x[30].tolist()])[1:6] in str(error.value)
 
 
 def test_densities_of_directions_and_of_rows_in_space_are_not_ranked_together():
