@@ -71,7 +71,7 @@ class GaussianMixture(Story):
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
         self.weights = weights_named(weights, n_clusters)
-        self.may_empty = self.weights.may_empty
+        self.may_empty, self.any_scale = self.weights.may_empty, covariance_type != "spherical"
         if covariance_type not in ("full", "diag", "spherical"):
             raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
         if not reg_covar > 0:

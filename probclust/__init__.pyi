@@ -34,6 +34,7 @@ from .errors import ComparisonWarning as ComparisonWarning
 from .errors import ContractError as ContractError
 from .errors import FitWarning as FitWarning
 from .errors import NonFiniteError as NonFiniteError
+from .errors import PrecisionWarning as PrecisionWarning
 from .errors import SavedStoryError as SavedStoryError
 from .estimator import DeepMixture as DeepMixture
 from .fitting import fit as fit

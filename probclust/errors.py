@@ -19,5 +19,9 @@ class FitWarning(UserWarning):
     """Something a fit met that usually spoils its result: an empty cluster, all rows in one cluster."""
 
 
+class PrecisionWarning(FitWarning):
+    """Columns lie so far from zero that float32 would not tell their rows apart; what was done, or is to be done."""
+
+
 class ComparisonWarning(UserWarning):
     """Some of the compared stories have no likelihood, or none that can be ranked against the others'."""

@@ -26,10 +26,11 @@ from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.precision import checked_precision
 from probclust.progress import Progress, progress_bar
 from probclust.pyro_elbo import check_elbos
-from probclust.recipe import Run, Step
+from probclust.recipe import Compute, Run, Step
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.row_totals import learn_totals
 from probclust.rows import admit_all
+from probclust.scale import warn_of_scale
 from probclust.scoring import predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
 from probclust.story import Story
@@ -105,7 +106,10 @@ def fit(
             that goes on from an exact bound, as after EM, ends there with a warning.
 
     Warns:
-        FitWarning: what usually spoils a fit: an empty cluster, all rows in one, a restart that failed.
+        FitWarning: what usually spoils a fit: an empty cluster, all rows in one, a restart that failed, columns far
+            from the scale of about one that the story assumes (`Story.any_scale`).
+        PrecisionWarning: the story was put into float64, as columns lie so far from zero that float32 would lose the
+            digits which tell rows apart.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("story", "x")}
     survey = admit_all(story, x)
@@ -126,6 +130,8 @@ def fit(
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if isinstance(rows, StoredRows):
         check_stored(steps)
+    if not (story.any_scale and isinstance(steps[0], Compute)):
+        warn_of_scale(story, survey)
     few = rows[:8].to(story.device)
     check_plate(story, few, rows.shape[0])
     check_elbos(steps, story, few)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from torch import Tensor
 from probclust.arguments import checked_seed
 from probclust.contract import check_contract
 from probclust.data.named import Named, Names, arranged
+from probclust.data.rounding import far_columns, merging_columns, named_columns
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
+from probclust.errors import PrecisionWarning
 from probclust.locking import alone
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
@@ -42,7 +45,21 @@ def admit(story: Story, x: Any) -> Rows:
         (`probclust.data.stored`).
     """
     checked_story(story)
-    rows = as_batches(in_order(story, x), n_features=story.n_features, dtype=story.dtype, missing=story.missing)
+    table = in_order(story, x)
+    rows = _admit(story, table)
+    if story.dtype == torch.float32 and (merging := merging_columns(table)):
+        warnings.warn(
+            f"float32, in which {type(story).__name__} computes, does not tell values of x apart in "
+            f"{named_columns(merging, table.names)}: take story.double(), or rows less an offset that the fit had "
+            "taken off too",
+            PrecisionWarning,
+            stacklevel=4,
+        )
+    return rows
+
+
+def _admit(story: Story, table: Named) -> Rows:
+    rows = as_batches(table, n_features=story.n_features, dtype=story.dtype, missing=story.missing)
     if not story.__dict__.get("_keeps_contract"):
         check_contract(story, rows[:8].to(story.device))
         story.__dict__["_keeps_contract"] = True
@@ -86,7 +103,10 @@ def admit_all(story: Story, x: Any) -> Survey:
     """`admit`, and a look at every row."""
     checked_story(story)
     table = in_order(story, x)
-    rows = admit(story, table)
+    rows = _admit(story, table)
+    if story.dtype == torch.float32 and (far := far_columns(table)):
+        _widen(story, rows, named_columns(far, table.names))
+        rows = _admit(story, table)
     digest, lows, highs = hashlib.blake2b(digest_size=16), [], []
     size = chunk_size(story)
     for start in range(0, len(rows), size):
@@ -106,6 +126,27 @@ def digest_of(story: Story, x: Any) -> str:
     for start in range(0, len(rows), size := chunk_size(story)):
         digest.update(rows[start : start + size].cpu().float().numpy().data)
     return digest.hexdigest()
+
+
+def _widen(story: Story, rows: Rows, where: str) -> None:
+    """Put a story into float64, with a warning, as its float32 would lose digits of the columns that `where` names."""
+    name = type(story).__name__
+    try:
+        if story.device.type == "mps":
+            raise TypeError("mps has no float64")
+        check_contract(story.double(), rows[:8].to(story.device).double())
+    except Exception as error:
+        story.float()
+        raise ValueError(
+            f"x lies so far from zero in {where} that float32 loses digits which tell rows apart, and {name} does not "
+            f"compute in float64 ({error}): subtract these columns' means first"
+        ) from error
+    warnings.warn(
+        f"x lies so far from zero in {where} that float32 would lose digits which tell rows apart: {name} was put into "
+        "float64 (story.double()), in which it is fitted and scores; subtract these columns' means to stay in float32",
+        PrecisionWarning,
+        stacklevel=4,
+    )
 
 
 def chunk_size(story: Story) -> int:

@@ -112,7 +112,7 @@ def check_values(story: Story, x: Tensor, number: Number = int) -> ValueError | 
             return error
     for site in sites:
         if site.observed:
-            for columns, law in _blocks(base_of(site.fn)):
+            for columns, law in laws_of(site.fn):
                 inside = _limits(law)
                 if inside is not None:
                     values = site.value if columns is None else site.value[..., columns]
@@ -138,9 +138,9 @@ def _fixed_supports(story: Story, x: Tensor) -> list[Support] | None:
     except ValueError:  # of its own parameters
         return None
     limited = {
-        name: list(_blocks(base_of(site.fn)))
+        name: list(laws_of(site.fn))
         for name, site in sites.items()
-        if site.observed and any(_limits(law) is not None for _, law in _blocks(base_of(site.fn)))
+        if site.observed and any(_limits(law) is not None for _, law in laws_of(site.fn))
     }
     if not limited:
         return []
@@ -164,8 +164,9 @@ def _fixed_supports(story: Story, x: Tensor) -> list[Support] | None:
     return found
 
 
-def _blocks(fn: Any) -> Iterator[tuple[list[int] | None, Any]]:
-    """The distributions of a site's columns: one of all, or one of each block."""
+def laws_of(fn: Any) -> Iterator[tuple[list[int] | None, Any]]:
+    """The distributions of single elements of a site's columns: one of all, or one of each block."""
+    fn = base_of(fn)
     if hasattr(fn, "blocks"):
         for columns, block in zip(fn.columns, fn.blocks, strict=True):
             yield columns, base_of(block)

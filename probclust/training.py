@@ -64,7 +64,8 @@ class Trainer:
         self.devices, self.fabric, self.device = devices, devices.fabric, devices.device
         own = set(story.modules())
         trained = [module for step in steps if isinstance(step, Train) for module in step.modules or ()]
-        self.modules = nn.ModuleList([story, *(m for m in dict.fromkeys(trained) if m not in own)]).to(self.device)
+        others = [module.to(story.dtype) for module in dict.fromkeys(trained) if module not in own]
+        self.modules = nn.ModuleList([story, *others]).to(self.device)
 
     @contextmanager
     def working(self) -> Iterator[None]:
