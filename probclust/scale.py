@@ -19,7 +19,7 @@ LARGE = 20.0
 """Root mean square of a column above which its scale is warned of; grey levels from 0 to 16 have up to 12."""
 
 SMALL = 1e-3
-"""Range of a column below which it is; a pixel that is ever on has 1/255."""
+"""Range of a column below which it is, unless most of its values lie at an end of it, as those of a border's pixel."""
 
 SAMPLE = 4000
 
@@ -34,8 +34,9 @@ def warn_of_scale(story: Story, survey: Survey) -> None:
     sample = rows[index].cpu().double()
     seen = ~sample.isnan()
     size = (sample.nan_to_num().square().sum(0) / seen.sum(0).clamp(min=1)).sqrt()
-    spread = survey.high.cpu().double() - survey.low.cpu().double()
-    wild = (size > LARGE) | ((spread > 0) & (spread < SMALL))
+    low, spread = survey.low.cpu().double(), survey.high.cpu().double() - survey.low.cpu().double()
+    middle = (sample.nanmedian(0).values - low) / spread
+    wild = (size > LARGE) | ((spread > 0) & (spread < SMALL) & (middle > 0.05) & (middle < 0.95))
     if not wild.any():
         return
     found = (wild & _continuous(story, rows[:8].to(story.device))).nonzero().squeeze(1).tolist()

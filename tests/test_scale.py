@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import probclust as pc
+from probclust import fitting
 from probclust.likelihoods import Mixed
 
 SMALL = {"hidden": (4,), "latent_dim": 2}
@@ -25,7 +26,7 @@ QUICK = {"recipe": [pc.SVI(epochs=1, learning_rate=1e-3)]}
 def quiet(monkeypatch):
     """Only warnings of scale count."""
     for name in ("warn_of_clusters", "warn_of_truncation"):
-        monkeypatch.setattr(pc.fitting, name, lambda *_, **__: None)
+        monkeypatch.setattr(fitting, name, lambda *_, **__: None)
 
 
 def wine():
