@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule, PyroSample
 from stories import Bayesian
+from torch import nn
 
 import probclust as pc
 from probclust.global_guide import GlobalGuide
@@ -154,3 +157,104 @@ def test_copies_have_a_guide_of_their_own():
     other = copy.deepcopy(story)
     other.globals.locs["loc"].data += 1
     assert not torch.equal(pc.log_joint(story, x), pc.log_joint(other, x))
+
+
+class Locations(pc.Story):
+    """The places of two clusters under a prior; their site has any name."""
+
+    def __init__(self, name, global_guide="map"):
+        super().__init__(n_features=3, n_clusters=2, global_guide=global_guide)
+        self.site = name
+
+    def model(self, x):
+        loc = pyro.sample(self.site, dist.Normal(torch.zeros(2, 3), 1.0).to_event(2))
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("cluster", dist.Categorical(torch.ones(2)))
+            pyro.sample("x", dist.Normal(loc[k], 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["map", "normal", "conjugate"])
+@pytest.mark.parametrize("name", ["decoder.weight", "values", "type", "site:a%2Eb", "forward", "0"])
+def test_a_global_latent_may_have_any_name(name, kind, tmp_path):
+    pc.register(Locations)
+    x = torch.randn(60, 3) + 4 * (torch.arange(60) % 2)[:, None]
+    story, plain = Locations(name, kind), Locations("loc", kind)
+    plain.globals.load_state_dict(
+        dict(zip(plain.globals.state_dict(), story.globals.state_dict().values(), strict=True))
+    )
+    for each in (story, plain):
+        pc.fit(each, x, epochs=4, learning_rate=0.05)
+    assert torch.equal(pc.elbo(story, x), pc.elbo(plain, x))
+    assert torch.equal(pc.sample(story, 4, seed=0)["x"], pc.sample(plain, 4, seed=0)["x"])
+    pc.save(story, tmp_path / "s.safetensors")
+    assert torch.equal(pc.elbo(pc.load(tmp_path / "s.safetensors"), x), pc.elbo(story, x))
+    assert name in pc.to_inference_data(story, x, draws=2).posterior
+
+
+def test_names_never_share_parameters():
+    names = ["a.b", "site:a%2Eb", "site:a.b", "a%2Eb", "values", "site:values", "a"]
+    guide = GlobalGuide({name: dist.Normal(0.0, 1.0) for name in names}, "normal")
+    assert len(guide.locs) == len(names)
+
+
+def test_a_layer_with_a_prior_is_fitted():
+    """A Bayesian decoder, as Pyro's tutorial of PyroModule writes it."""
+
+    class Decoder(pc.Story):
+        def __init__(self):
+            super().__init__(n_features=3, n_clusters=2)
+            self.net = PyroModule[nn.Sequential](PyroModule[nn.Linear](2, 4), nn.Tanh(), PyroModule[nn.Linear](4, 3))
+            self.net[0].weight = PyroSample(dist.Normal(0.0, 1.0).expand([4, 2]).to_event(2))
+
+        def model(self, x):
+            locs = self.net(torch.eye(2))
+            with pyro.plate("data", len(x)):
+                k = pyro.sample("cluster", dist.Categorical(torch.ones(2)))
+                pyro.sample("x", dist.Normal(locs[k], 1.0).to_event(1), obs=x)
+
+        def guide(self, x):
+            pass
+
+    story, x = Decoder(), torch.randn(50, 3)
+    pc.fit(story, x, epochs=2)
+    weight = story.globals()["0.weight"]
+    hidden = torch.tanh(weight.T + story.net[0].bias)
+    locs = hidden @ story.net[2].weight.T + story.net[2].bias
+    by_hand = torch.distributions.Normal(locs, 1.0).log_prob(x[:, None]).sum(-1) - torch.tensor(2.0).log()
+    torch.testing.assert_close(pc.log_joint(story, x), by_hand.detach())
+
+
+class Sparse(pc.Story):
+    def __init__(self, n_clusters, global_guide):
+        super().__init__(n_features=2, n_clusters=n_clusters, global_guide=global_guide)
+        self.loc = nn.Parameter(torch.randn(n_clusters, 2))
+
+    def model(self, x):
+        weights = pyro.sample("weights", dist.Dirichlet(torch.full((self.n_clusters,), 1 / self.n_clusters)))
+        precision = pyro.sample("precision", dist.Gamma(0.05, 0.05))
+        share = pyro.sample("share", dist.Beta(0.02, 0.02))
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("cluster", dist.Categorical(weights))
+            pyro.sample("x", dist.Normal(share * self.loc[k], precision.rsqrt()).to_event(1), obs=x)
+
+    def guide(self, x):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["map", "normal", "conjugate"])
+@pytest.mark.parametrize("n_clusters", [10, 50])
+@pytest.mark.filterwarnings("ignore::probclust.FitWarning")
+def test_priors_with_their_mass_at_the_border_are_fitted(kind, n_clusters):
+    x = torch.randn(100, 2)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        story = Sparse(n_clusters, kind)
+        start = story.globals()
+        if kind == "map":
+            assert start["weights"].min() >= 0.5 / n_clusters - 1e-6  # half way to the prior's mean
+        record = pc.fit(story, x, recipe=[pc.SVI(epochs=60, learning_rate=0.3)])
+        assert np.isfinite(record.bound)
+        assert all(torch.isfinite(value).all() for value in story.globals().values())

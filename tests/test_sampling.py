@@ -388,3 +388,39 @@ def test_our_deep_stories_sample_reconstruct_and_embed(build):
     assert pc.reconstruct(story, x).shape == (8, 6)
     assert pc.embed(story, x).shape == (8, 2)
     assert pc.sample_posterior(story, x, 3)["z"].shape == (3, 8, 2)
+
+
+class OwnGuide(pc.Story):
+    """A global latent with a wide guide of the user's own."""
+
+    def __init__(self, n_clusters=2):
+        super().__init__(n_features=1, n_clusters=n_clusters)
+
+    def model(self, x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 100.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("cluster", dist.Categorical(torch.ones(self.n_clusters)))
+            z = pyro.sample("z", dist.Normal(mu, 0.01).expand([1]).to_event(1))
+            pyro.sample("x", dist.Normal(z, 0.01).to_event(1), obs=x)
+
+    def guide(self, x):
+        mu = pyro.sample("mu", dist.Normal(0.0, 100.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(mu, 0.01).expand([len(x), 1]).to_event(1))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"min_posterior": 0.0}])
+def test_one_sample_has_one_draw_of_the_global_latents_whatever_its_size(arguments, monkeypatch):
+    monkeypatch.setattr("probclust.rows.CHUNK_ELEMENTS", 64 * 64)  # a few rows for each chunk
+    story = OwnGuide(n_clusters=16)
+    x = pc.sample(story, 200, seed=0, **arguments)["x"]
+    assert x.std() < 0.1
+    other = pc.sample(story, 200, seed=1, **arguments)["x"]
+    assert (other.mean() - x.mean()).abs() > 0.1
+
+
+def test_one_posterior_draw_has_one_draw_of_the_global_latents_for_all_rows(monkeypatch):
+    monkeypatch.setattr("probclust.rows.CHUNK_ELEMENTS", 64 * 64)
+    z = pc.sample_posterior(OwnGuide(n_clusters=16), torch.randn(200, 1), draws=3, seed=0)["z"]
+    assert (z.std(1) < 0.1).all()
+    assert z.mean(1).std() > 0.1
