@@ -49,6 +49,7 @@ from probclust.networks import Autoencoder, StackedMLP, check_sizes, mlp, redraw
 from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
 from probclust.scoring import predict
+from probclust.starting_labels import keep_known
 from probclust.story import Story
 from probclust.warm_start import MEMBERS, SIZES, own_rows
 
@@ -248,7 +249,7 @@ class DAMIC(Story):
 
     def _start_again(self, run: Run) -> None:
         """The story's own clusters as the start of fresh networks."""
-        run.memory[START] = predict(self, run.x).to(run.x.device)
+        run.memory[START] = keep_known(predict(self, run.x), run)
         for name in (MEMBERS, SIZES, CANDIDATES):  # of the last round's clusters
             run.memory.pop(name, None)
         self.redraw()

@@ -87,8 +87,8 @@ def fit(
             and buffers start each as they were given. A restart that fails is warned of, and the others count; where
             the fit is cut off, by Ctrl-C say, the story has the best of those that ended.
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
-        learning_rate: of the SVI steps, instead of the recipe's. That of plain SVI is 0.01, or 0.001 where the story's
-            networks have more than 10,000 weights; plain SVI also scales gradients down whose norm exceeds 1,000.
+        learning_rate: of the SVI steps, instead of the recipe's. That of plain SVI is 0.01; where the story's networks
+            have more than 10,000 weights it is 0.001, and gradients whose norm exceeds 1,000 are scaled down to that.
         precision: of matrix products: "32-true" (None); "tf32", which counts on a GPU; or "bf16-mixed" or "16-mixed".
             Densities and their sums are in float32 with any.
         engine: how the batches' gradients are found: "eager" runs the story through Pyro at each; "staged" records it

@@ -9,6 +9,7 @@ import torch
 
 from probclust.recipe import START, Run, Step, Train
 from probclust.scoring import predict
+from probclust.starting_labels import keep_known
 
 START_ROWS = 20_000
 """Rows of the sample, unless fewer take `SAMPLE_BYTES`."""
@@ -53,5 +54,4 @@ def leave_sample(run: Run) -> None:
     has_labels = START in run.memory
     run.memory.clear()
     if has_labels:
-        labels = predict(run.story, run.x).to(run.x.device)
-        run.memory[START] = labels if run.y is None else torch.where(run.y >= 0, run.y, labels)
+        run.memory[START] = keep_known(predict(run.story, run.x), run)

@@ -52,6 +52,12 @@ def start_from(labels: Any, run: Run) -> None:
     run.memory.pop(CANDIDATES, None)  # of other clusters
 
 
+def keep_known(labels: Tensor, run: Run) -> Tensor:
+    """(rows,) clusters in the story's numbering, those of known rows their own."""
+    labels = labels.to(run.x.device)
+    return labels if run.y is None else torch.where(run.y >= 0, run.y, labels)
+
+
 def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:
     """The start's cluster for each of the story's clusters, so that known rows agree with their labels most often.
 

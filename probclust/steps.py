@@ -11,14 +11,14 @@ from pyro.infer import ELBO
 
 from probclust.arguments import positive, real
 from probclust.constraints import Pairs
-from probclust.learning_rate import usual_learning_rate
+from probclust.learning_rate import DEEP, usual_learning_rate
 from probclust.objectives import Objective, objective_named
 from probclust.pyro_elbo import described
 from probclust.recipe import SVI, Compute, Step, Train
 from probclust.story import Story
 
 EXPLODING = 1000.0
-"""Norm of a gradient, in nats per row, to which plain SVI clips; Adam is the same for gradients of any scale below."""
+"""Norm of a gradient, in nats per row, to which plain SVI of networks clips; Adam does the same at any scale below."""
 
 
 def steps_of(
@@ -43,7 +43,7 @@ def steps_of(
         recipe = story.recipe(**(recipe or {}))
     if isinstance(recipe, str | Compute | Train) or not (recipe is None or isinstance(recipe, Iterable)):
         raise TypeError(f"recipe must be a list of steps, such as [pc.SVI(epochs=10)], or a mapping, got {recipe!r}")
-    steps: list[Step] = [SVI(clip=EXPLODING)] if recipe is None else list(recipe)
+    steps: list[Step] = [_plain(story)] if recipe is None else list(recipe)
     for step in steps:
         if not isinstance(step, Compute | Train):
             raise TypeError(f"a recipe holds steps, such as pc.SVI(epochs=10), got {step!r}")
@@ -79,6 +79,11 @@ def steps_of(
         else step
         for step in steps
     ]
+
+
+def _plain(story: Story) -> SVI:
+    """The step of a story without a recipe."""
+    return SVI(clip=EXPLODING if usual_learning_rate(story) == DEEP else None)
 
 
 def check_pairs(pairs: Any, steps: Sequence[Step], n_rows: int, n_clusters: int) -> None:

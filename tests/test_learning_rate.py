@@ -60,6 +60,7 @@ def test_a_strangers_deep_story_trains_with_the_defaults(engine):
     assert math.isfinite(record.bound)
     assert losses[-1] < losses[0] / 2
     assert record.history[0]["learning_rate"] < 1e-3
+    assert record.settings["steps"][0]["clip"] == 1000
 
 
 class Bare(pc.Story):

@@ -242,6 +242,15 @@ def test_a_further_round_starts_fresh_networks_from_the_clusters_of_the_last(mon
     assert steps == ["gate", "experts", "svi", "gate 2", "experts 2", "svi 2"]
 
 
+def test_known_rows_start_a_further_round_in_their_own_cluster():
+    x, _ = two_planes()
+    y = torch.full((len(x),), -1)
+    y[:20] = torch.arange(20) % 2  # whatever their planes
+    story = DAMIC(D, 2, hidden=(8,), gate_hidden=(8,))
+    recipe = {"pretraining": "none", "fit_epochs": 2, "epochs": 1, "rounds": 2}
+    assert torch.equal(pc.fit(story, x, y, recipe=recipe).memory[START][:20], y[:20])
+
+
 def test_wrong_pretraining_is_refused():
     with pytest.raises(ValueError, match="'autoencoder' or 'none', got 'vade'"):
         small().recipe(pretraining="vade")
