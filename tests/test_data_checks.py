@@ -235,6 +235,14 @@ def test_wrong_labels_are_refused(y, message):
         as_labels(y, n_rows=3, n_clusters=3)
 
 
+def test_labels_of_nullable_types():
+    assert as_labels(pd.Series([0, 1, -1], dtype="Int64"), 3).tolist() == [0, 1, -1]
+    with pytest.raises(ValueError, match="or -1 where the cluster is unknown, got nan in row 1"):
+        as_labels(pd.Series([0, None], dtype="Int64"), 2)
+    with pytest.raises(TypeError, match=r"pandas\.factorize\(y\)\[0\] numbers classes of any kind"):
+        as_labels(pd.Series(["a", "b"], dtype="string"), 2)
+
+
 def test_labels_must_be_numbers():
     with pytest.raises(TypeError, match="y must hold real numbers"):
         as_labels(["a", "b"], n_rows=2)

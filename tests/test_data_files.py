@@ -46,6 +46,29 @@ def test_npz_with_csr_parts(tmp_path):
         read(tmp_path / "a.npz")
 
 
+SQUARE = sparse.random(12, 12, 0.3, random_state=0)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+@pytest.mark.parametrize("matrix", [SQUARE, sparse.random(12, 5, 0.3, random_state=1)], ids=["square", "tall"])
+def test_sparse_matrices_of_every_format(tmp_path, kind, matrix):
+    for number, there in enumerate((matrix.asformat(kind), getattr(sparse, f"{kind}_array")(matrix))):
+        sparse.save_npz(tmp_path / f"{number}.npz", there)
+        x, y = read(tmp_path / f"{number}.npz")
+        assert y is None
+        np.testing.assert_array_equal(x.toarray(), matrix.toarray())
+
+
+@pytest.mark.parametrize(("kind", "part"), [("csr", "indices"), ("csc", "indices"), ("bsr", "indices"), ("coo", "row")])
+def test_sparse_matrices_whose_parts_do_not_fit(tmp_path, kind, part):
+    sparse.save_npz(tmp_path / "a.npz", SQUARE.asformat(kind))
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays = dict(archive)
+    np.savez(tmp_path / "a.npz", **(arrays | {part: arrays[part] + 99}))
+    with pytest.raises(ValueError, match=f"the {kind.upper()} parts in .* do not fit together"):
+        read(tmp_path / "a.npz")
+
+
 def test_npy_is_memory_mapped_and_never_changed(tmp_path):
     np.save(tmp_path / "a.npy", X.astype(np.float32))
     x, y = read(tmp_path / "a.npy")
@@ -160,5 +183,7 @@ def test_what_is_not_there(tmp_path):
     np.savez(tmp_path / "b.npz", z=X)
     with pytest.raises(ValueError, match="must hold an array x, or the CSR parts"):
         read(tmp_path / "b.npz")
+    with pytest.raises(ValueError, match=r"drop has a meaning in \.csv, \.tsv and \.parquet files only"):
+        read(tmp_path / "b.npz", drop=["a"])
     with pytest.raises(ValueError, match=r"in \.csv, \.tsv and \.parquet files only"):
         read(tmp_path / "b.npz", label="y")

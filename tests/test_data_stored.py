@@ -121,6 +121,88 @@ def test_shape_and_columns_are_checked_at_the_door(small, tmp_path):
     assert y.tolist() == ["x", "y"]
 
 
+INDEXES = {
+    "none": lambda frame: frame.reset_index(drop=True),
+    "numbers": lambda frame: frame.sample(frac=1, random_state=0),
+    "text": lambda frame: frame.set_axis([f"cell {i}" for i in range(len(frame))]),
+    "named": lambda frame: frame.rename_axis("c"),
+    "two": lambda frame: frame.set_axis(
+        pd.MultiIndex.from_arrays([range(len(frame)), ["x"] * len(frame)], names=["i", None])
+    ),
+}
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("kind", INDEXES)
+def test_an_index_stored_in_parquet_is_no_feature(kind, size, monkeypatch, tmp_path):
+    if size == "large":
+        monkeypatch.setattr("probclust.data.files.RESIDENT_BYTES", 0)
+    frame = INDEXES[kind](pd.DataFrame(X, columns=list("abdef")))
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=20)
+    x, _ = pc.data.read(tmp_path / "x.parquet")
+    assert isinstance(x, StoredRows) == (size == "large")
+    assert list(x.columns) == list("abdef")
+    np.testing.assert_array_equal(as_rows(x), frame)
+    x, y = pc.data.read(tmp_path / "x.parquet", label="d", drop=["a"])
+    assert list(x.columns) == list("bef")
+    np.testing.assert_array_equal(y, frame["d"])
+    x, _ = pc.data.read(tmp_path / "x.parquet", columns=["f", "a"])
+    np.testing.assert_array_equal(as_rows(x), frame[["f", "a"]])
+    assert ParquetTable(tmp_path / "x.parquet").columns == list("abdef")
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_an_index_that_lost_its_name_is_no_feature_either(size, monkeypatch, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    if size == "large":
+        monkeypatch.setattr("probclust.data.files.RESIDENT_BYTES", 0)
+    frame = pd.DataFrame(X, columns=list("abdef"))
+    frame.sample(frac=1, random_state=0).to_parquet(tmp_path / "x.parquet")
+    parquet.write_table(parquet.read_table(tmp_path / "x.parquet").replace_schema_metadata(), tmp_path / "y.parquet")
+    assert pc.data.read(tmp_path / "y.parquet")[0].shape == (97, 5)
+    frame.insert(0, "Unnamed: 0", range(97))
+    frame.to_parquet(tmp_path / "x.parquet")
+    assert pc.data.read(tmp_path / "x.parquet")[0].shape == (97, 5)
+    assert pc.data.read(tmp_path / "x.parquet", index=False)[0].shape == (97, 6)
+    frame.rename(columns={"Unnamed: 0": "id"}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"'id' .* counts the rows: give index=True if it is no feature"):
+        pc.data.read(tmp_path / "x.parquet")
+    assert pc.data.read(tmp_path / "x.parquet", index="id")[0].shape == (97, 5)
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_nulls_and_truth_in_parquet(size, monkeypatch, tmp_path):
+    if size == "large":
+        monkeypatch.setattr("probclust.data.files.RESIDENT_BYTES", 0)
+        monkeypatch.setattr(stored, "RESIDENT_BYTES", 0)
+    frame = pd.DataFrame({"a": X[:, 0], "n": pd.array([1] * 97, "Int64"), "t": pd.array([True] * 97, "boolean")})
+    frame.loc[60, "n"], frame.loc[70, "t"] = pd.NA, False
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=20)
+    rows, _ = pc.data.read(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"NaN, first in row 60, column 1 \('n'\)"):
+        resident(as_batches(rows))
+    frame.loc[60, "n"], frame.loc[80, "t"] = 2, pd.NA
+    frame.to_parquet(tmp_path / "x.parquet", row_group_size=20)
+    rows = resident(as_batches(pc.data.read(tmp_path / "x.parquet")[0], missing=True))
+    np.testing.assert_array_equal(rows, frame.to_numpy(np.float32, na_value=np.nan))
+    with pytest.raises(ValueError, match=r"NaN, first in row 80, column 2 \('t'\)"):
+        resident(as_batches(pc.data.read(tmp_path / "x.parquet")[0]))
+
+
+def test_columns_of_stored_rows_are_put_in_order(small, tmp_path):
+    rows = as_kind("parquet", X, tmp_path)
+    story = pc.models.GaussianMixture(5, 2)
+    pc.fit(story, rows, epochs=1)
+    assert story.feature_names == ("c0", "c1", "c2", "c3", "c4")
+    swapped = pd.DataFrame(X[:, ::-1], columns=[f"c{i}" for i in range(4, -1, -1)])
+    swapped.to_parquet(tmp_path / "swapped.parquet", row_group_size=30)
+    there = pc.data.read(tmp_path / "swapped.parquet")[0]
+    assert isinstance(there, StoredRows)
+    assert torch.equal(pc.log_joint(story, there), pc.log_joint(story, X))
+    with pytest.raises(ValueError, match="without 'c3' and with 'd'"):
+        pc.predict(story, swapped.rename(columns={"c3": "d"}))
+
+
 def test_huge_row_groups_are_refused(monkeypatch, tmp_path):
     pd.DataFrame(X, columns=list("abcde")).to_parquet(tmp_path / "x.parquet")
     monkeypatch.setattr("probclust.data.tables.GROUP_BYTES", 2000)

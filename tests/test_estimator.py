@@ -153,6 +153,20 @@ def test_classes_of_any_type_may_have_gaps_and_be_missing(y, classes):
     assert known.tolist() == [first, 1 - first, -1] * 40
 
 
+def test_tensors_are_taken_and_masks_are_not_lost():
+    expected = gmm().fit(X).labels_
+    assert (gmm().fit(torch.tensor(X).requires_grad_()).labels_ == expected).all()
+    masked = np.ma.array(X, mask=False)
+    masked.data[:5], masked.mask[:5] = -999, True
+    with pytest.raises(ValueError, match="X must have no masked values, first in row 0, column 0"):
+        gmm().fit(masked)
+    gaps = X.copy()
+    gaps[:5, 0], masked.mask[:5, 1:], masked.data[:5, 1:] = np.nan, False, X[:5, 1:]
+    arguments = {"missing": True, "covariance_type": "diag"}
+    one, other = (gmm(story_arguments=arguments).fit(x) for x in (masked, gaps))
+    np.testing.assert_array_equal(one.predict_proba(masked), other.predict_proba(gaps))
+
+
 def test_semi_supervised_refuses_a_wrong_y():
     with pytest.raises(ValueError, match="requires y to be passed"):
         gmm(semi_supervised=True).fit(X)

@@ -74,6 +74,41 @@ def test_labels_of_any_integer_or_string_kind(kind):
     assert metrics.ari(kind(y), ["e", "c", "c", "d", "e"]) == 1
 
 
+KINDS = {
+    "nullable": pd.Series([0, 1, 1, 0], dtype="Int64"),
+    "whole floats": [0.0, 1.0, 1.0, 0.0],
+    "strings": pd.Series(["a", "b", "b", "a"], dtype="string"),
+    "categories": pd.Series(["a", "b", "b", "a"], dtype="category"),
+    "objects": np.array([0, 1, 1, 0], dtype=object),
+    "tensor": torch.tensor([0, 1, 1, 0]),
+    "truth": [False, True, True, False],
+    "numbers with gaps": [3, 70, 70, 3],
+    "text of numbers": ["3", "70", "70", "3"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_of_every_kind(kind):
+    found = [0, 1, 0, 0]
+    assert metrics.accuracy(KINDS[kind], found) == 0.75
+    assert metrics.nmi(KINDS[kind], found) == metrics.nmi([0, 1, 1, 0], found)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0, 1, np.nan, 0],
+        pd.Series([0, 1, None, 0], dtype="Int64"),
+        ["a", "b", None, "a"],
+        pd.Series(["a", "b", pd.NA, "a"], dtype="string"),
+        np.ma.array([0, 1, 5, 0], mask=[0, 0, 1, 0]),
+    ],
+)
+def test_a_row_without_a_label_is_named(y):
+    with pytest.raises(ValueError, match=r"y_true must have a label for each row, got none in row 2 \(1 in all\)"):
+        metrics.ari(y, [0, 1, 0, 0])
+
+
 @pytest.mark.parametrize("score", [metrics.accuracy, metrics.nmi, metrics.ari, metrics.contingency, metrics.matching])
 def test_wrong_input_is_refused(score):
     with pytest.raises(ValueError, match="one entry for each row, got 3 and 2"):

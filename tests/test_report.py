@@ -106,6 +106,42 @@ def test_runs_of_different_data_need_to_be_told_the_rows(run, tmp_path, capsys):
     assert "--data" in capsys.readouterr().err
 
 
+def test_a_page_says_whether_the_rows_are_those_of_the_fit(run, tmp_path, capsys):
+    data, page = blobs(), tmp_path / "page.html"
+    folder = run("one", data.x, data.y)
+
+    def said(*options):
+        assert command("report", folder, *options, "--out", page, "--particles", 1) == 0
+        return " ".join(Checked(page.read_text()).text)
+
+    np.savez(tmp_path / "copy.npz", x=data.x)
+    assert "scored on the rows it was fitted to." in said("--data", tmp_path / "copy.npz")
+    np.savez(tmp_path / "one.npz", x=data.x[::-1], y=data.y[::-1])
+    assert f"scored on other rows than it was fitted to: {tmp_path}/one.npz has changed since" in said()
+    np.savez(tmp_path / "other.npz", x=data.x + 1)
+    assert f"scored on other rows than it was fitted to ({tmp_path}/one.npz)." in said("--data", tmp_path / "other.npz")
+    capsys.readouterr()
+    for name, whose in (("copy", "90, those it was fitted to"), ("one", "90, others than it was fitted to")):
+        assert command("evaluate", folder, "--data", tmp_path / f"{name}.npz") == 0
+        assert whose in capsys.readouterr().out
+
+
+def test_the_seed_reaches_every_draw(run, tmp_path, monkeypatch):
+    from probclust import report
+
+    seeds = []
+
+    def compare(*arguments, seed, **options):
+        seeds.append(seed)
+        return pc.compare(*arguments, seed=seed, **options)
+
+    monkeypatch.setattr(report, "compare", compare)
+    folder = run("one", blobs().x)
+    assert command("report", folder, "--seed", 7, "--out", tmp_path / "page.html") == 0
+    assert seeds == [7]
+    assert "--seed 7" in (tmp_path / "page.html").read_text()
+
+
 def test_what_users_name_is_escaped():
     assert "<b>" not in page("<b>", "<b>", [])
 
