@@ -88,7 +88,7 @@ class Survey:
         rows: as `admit` gives them; stored ones are not checked again.
         low: (n_features,) least value of each column.
         high: (n_features,) largest.
-        digest: hash of all values as float32, the same wherever the rows are.
+        digest: hash of all values in the story's dtype, the same wherever the rows are.
         names: of the columns, where they have any.
     """
 
@@ -111,7 +111,7 @@ def admit_all(story: Story, x: Any) -> Survey:
     size = chunk_size(story)
     for start in range(0, len(rows), size):
         batch = rows[start : start + size].cpu()
-        digest.update(batch.float().numpy().data)
+        digest.update(batch.numpy().data)
         low, high = torch.aminmax(batch, dim=0)
         lows.append(low)
         highs.append(high)
@@ -124,7 +124,7 @@ def digest_of(story: Story, x: Any) -> str:
     """The digest of `Survey`, of rows of any kind as the story sees them."""
     rows, digest = admit(story, x), hashlib.blake2b(digest_size=16)
     for start in range(0, len(rows), size := chunk_size(story)):
-        digest.update(rows[start : start + size].cpu().float().numpy().data)
+        digest.update(rows[start : start + size].cpu().numpy().data)
     return digest.hexdigest()
 
 

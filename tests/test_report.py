@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
 import probclust as pc
 from probclust.cli import main
@@ -106,6 +107,7 @@ def test_runs_of_different_data_need_to_be_told_the_rows(run, tmp_path, capsys):
     assert "--data" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::probclust.PrecisionWarning")
 def test_a_page_says_whether_the_rows_are_those_of_the_fit(run, tmp_path, capsys):
     data, page = blobs(), tmp_path / "page.html"
     folder = run("one", data.x, data.y)
@@ -118,6 +120,10 @@ def test_a_page_says_whether_the_rows_are_those_of_the_fit(run, tmp_path, capsys
     assert "scored on the rows it was fitted to." in said("--data", tmp_path / "copy.npz")
     np.savez(tmp_path / "one.npz", x=data.x[::-1], y=data.y[::-1])
     assert f"scored on other rows than it was fitted to: {tmp_path}/one.npz has changed since" in said()
+    far = run("far", np.random.default_rng(0).normal(4.5e6, 0.1, (90, 2)))
+    assert pc.load(far / "story.safetensors").dtype == torch.float64
+    assert command("evaluate", far, "--data", tmp_path / "far.npz") == 0
+    assert "90, those it was fitted to" in capsys.readouterr().out
     np.savez(tmp_path / "other.npz", x=data.x + 1)
     assert f"scored on other rows than it was fitted to ({tmp_path}/one.npz)." in said("--data", tmp_path / "other.npz")
     capsys.readouterr()
