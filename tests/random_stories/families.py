@@ -7,73 +7,179 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyro.distributions as dist
+import torch
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import expit
+from scipy.special import expit, gammaln, log_softmax, softmax
+
+from probclust import likelihoods
 
 Array = NDArray[np.float64]
+Kind = Literal["feature", "vector", "code"]
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of single features.
+    """A family of what a site observes.
 
     Attributes:
-        law: torch distribution of each feature, from tensors `eta` and `scale`.
-        frozen: the same as scipy's frozen distribution, from arrays.
-        mean: of x, where it is not that of scipy's.
+        law: torch distribution, from tensors `eta` and `scale`, (..., width).
+        log_density: from arrays x, eta and scale, (..., width); of each feature, or of "vector" and "code" of the row.
+        draw: an array of the shape of x.
+        centre: (..., columns) the mean of x; of codes the most probable.
+        kind: "feature", independent features; "vector", a distribution of the whole row; "code", a single column of
+            whole numbers below the width.
         discrete: whether values are whole numbers.
+        spans: whether all real rows are possible.
+        missing: whether `probclust.missing.observed` is to know its marginals.
+        features: of a whole row with independent features, the family of each.
     """
 
     law: Callable[[Any, Any], Any]
-    frozen: Callable[[Array, Array], Any]
-    mean: Callable[[Array, Array], Array] | None = None
+    log_density: Callable[[Array, Array, Array], Array]
+    draw: Callable[[np.random.Generator, Array, Array], Array]
+    centre: Callable[[Array, Array], Array]
+    kind: Kind = "feature"
     discrete: bool = False
+    spans: bool = False
+    missing: bool = True
+    features: Family | None = None
 
-    def log_density(self, x: Array, eta: Array, scale: Array) -> Array:
-        """Elementwise, in nats."""
-        frozen = self.frozen(eta, scale)
-        return frozen.logpmf(x) if self.discrete else frozen.logpdf(x)
+    def columns(self, width: int) -> int:
+        """How many columns of x a site of that width observes."""
+        return 1 if self.kind == "code" else width
 
-    def draw(self, rng: np.random.Generator, eta: Array, scale: Array) -> Array:
-        """One value for each location."""
-        return np.asarray(self.frozen(eta, scale).rvs(eta.shape, random_state=rng), dtype=np.float64)
 
-    def centre(self, eta: Array, scale: Array) -> Array:
-        """The mean of each feature."""
-        return self.mean(eta, scale) if self.mean else self.frozen(eta, scale).mean() + 0 * eta
+def _features(
+    law: Callable[[Any, Any], Any],
+    frozen: Callable[[Array, Array], Any],
+    mean: Callable[[Array, Array], Array] | None = None,
+    discrete: bool = False,
+    **facts: Any,
+) -> Family:
+    """Independent features, from a torch distribution of each and scipy's frozen one."""
+
+    def log_density(x: Array, eta: Array, scale: Array) -> Array:
+        return frozen(eta, scale).logpmf(x) if discrete else frozen(eta, scale).logpdf(x)
+
+    def draw(rng: np.random.Generator, eta: Array, scale: Array) -> Array:
+        return np.asarray(frozen(eta, scale).rvs(size=eta.shape, random_state=rng), dtype=np.float64)
+
+    def centre(eta: Array, scale: Array) -> Array:
+        return mean(eta, scale) if mean else frozen(eta, scale).mean() + 0 * eta
+
+    return Family(law, log_density, draw, centre, discrete=discrete, **facts)
 
 
 DF = 5.0
 
 
-def _beta_law(eta: Any, scale: Any) -> Any:
-    total = 2 + scale
-    return dist.Beta(total * eta.sigmoid(), total * (-eta).sigmoid())
+def _beta(eta: Any, scale: Any) -> Any:
+    return dist.Beta((2 + scale) * eta.sigmoid(), (2 + scale) * (-eta).sigmoid())
+
+
+def normal_factor(eta: Any, scale: Any) -> Any:
+    """Cholesky factors with the scales on the diagonal and a fifth below it, in numpy or torch."""
+    width = eta.shape[-1]
+    if isinstance(eta, torch.Tensor):
+        below = eta.new_ones(width, width).tril(-1)
+        return torch.diag_embed(scale.expand(eta.shape)) + 0.2 * below
+    return np.broadcast_to(scale, eta.shape)[..., None] * np.eye(width) + 0.2 * np.tril(np.ones((width, width)), -1)
+
+
+def _normal_log_density(x: Array, eta: Array, scale: Array) -> Array:
+    factor = normal_factor(eta, scale)
+    missed = np.broadcast_to(x - eta, factor.shape[:-1])
+    white = np.linalg.solve(factor, missed[..., None])[..., 0]
+    return -0.5 * (white**2).sum(-1) - np.log(np.abs(np.linalg.det(factor))) - 0.5 * eta.shape[-1] * np.log(2 * np.pi)
+
+
+def _normal_draw(rng: np.random.Generator, eta: Array, scale: Array) -> Array:
+    return eta + (normal_factor(eta, scale) @ rng.standard_normal(eta.shape)[..., None])[..., 0]
+
+
+def _code_draw(rng: np.random.Generator, eta: Array, scale: Array) -> Array:
+    return (eta + rng.gumbel(size=eta.shape)).argmax(-1)[..., None].astype(np.float64)
+
+
+def _code_log_density(x: Array, eta: Array, scale: Array) -> Array:
+    return (log_softmax(eta, -1) * (x == np.arange(eta.shape[-1]))).sum(-1)
+
+
+def _hot_draw(rng: np.random.Generator, eta: Array, scale: Array) -> Array:
+    return np.eye(eta.shape[-1])[_code_draw(rng, eta, scale)[..., 0].astype(int)]
+
+
+def _dirichlet_log_density(x: Array, eta: Array, scale: Array) -> Array:
+    a = 1 + np.exp(eta)
+    return gammaln(a.sum(-1)) - gammaln(a).sum(-1) + ((a - 1) * np.log(x)).sum(-1)
+
+
+def _dirichlet_draw(rng: np.random.Generator, eta: Array, scale: Array) -> Array:
+    drawn = rng.gamma(1 + np.exp(eta))
+    return drawn / drawn.sum(-1, keepdims=True)
+
+
+def _whole(likelihood: Callable[[int], Any], frozen: Callable[[Array, Array], Any], discrete: bool = False) -> Family:
+    """A likelihood of the library, which makes a distribution of the whole row."""
+    each = _features(dist.Normal, frozen, discrete=discrete)
+    return Family(
+        lambda eta, scale: likelihood(eta.shape[-1]).to(eta.dtype)(eta),
+        lambda x, eta, scale: each.log_density(x, eta, scale).sum(-1),
+        each.draw, each.centre, "vector", discrete, spans=not discrete, features=each,
+    )  # fmt: skip
 
 
 FAMILIES: dict[str, Family] = {
-    "normal": Family(dist.Normal, stats.norm),
-    "laplace": Family(dist.Laplace, stats.laplace),
-    "student": Family(lambda eta, s: dist.StudentT(DF, eta, s), lambda eta, s: stats.t(DF, eta, s)),
-    "lognormal": Family(dist.LogNormal, lambda eta, s: stats.lognorm(s, scale=np.exp(eta))),
-    "gamma": Family(
+    "normal": _features(dist.Normal, stats.norm, spans=True),
+    "laplace": _features(dist.Laplace, stats.laplace, spans=True),
+    "student": _features(lambda eta, s: dist.StudentT(DF, eta, s), lambda eta, s: stats.t(DF, eta, s), spans=True),
+    "log-normal": _features(dist.LogNormal, lambda eta, s: stats.lognorm(s, scale=np.exp(eta))),
+    "gamma": _features(
         lambda eta, s: dist.Gamma(1 + s, (1 + s) * (-eta).exp()),
         lambda eta, s: stats.gamma(1 + s, scale=np.exp(eta) / (1 + s)),
     ),
-    "beta": Family(_beta_law, lambda eta, s: stats.beta((2 + s) * expit(eta), (2 + s) * expit(-eta))),
-    "vonmises": Family(dist.VonMises, lambda eta, s: stats.vonmises(s, loc=eta), mean=lambda eta, s: eta),
-    "poisson": Family(lambda eta, s: dist.Poisson(eta.exp()), lambda eta, s: stats.poisson(np.exp(eta)), discrete=True),
-    "bernoulli": Family(
+    "exponential": _features(
+        lambda eta, s: dist.Exponential(eta.exp()), lambda eta, s: stats.expon(scale=np.exp(-eta))
+    ),
+    "beta": _features(_beta, lambda eta, s: stats.beta((2 + s) * expit(eta), (2 + s) * expit(-eta))),
+    "von Mises": _features(dist.VonMises, lambda eta, s: stats.vonmises(s, loc=eta), mean=lambda eta, s: eta),
+    "poisson": _features(
+        lambda eta, s: dist.Poisson(eta.exp()), lambda eta, s: stats.poisson(np.exp(eta)), discrete=True
+    ),
+    "bernoulli": _features(
         lambda eta, s: dist.Bernoulli(logits=eta), lambda eta, s: stats.bernoulli(expit(eta)), discrete=True
     ),
-    "negative binomial": Family(
+    "negative binomial": _features(
         lambda eta, s: dist.NegativeBinomial(1 + s, logits=eta),
         lambda eta, s: stats.nbinom(1 + s, expit(-eta)),
         discrete=True,
     ),
-}
+    "multivariate normal": Family(
+        lambda eta, s: dist.MultivariateNormal(eta, scale_tril=normal_factor(eta, s)),
+        _normal_log_density, _normal_draw, lambda eta, s: eta, "vector", spans=True,
+    ),
+    "categorical": Family(
+        lambda eta, s: dist.Categorical(logits=eta), _code_log_density, _code_draw,
+        lambda eta, s: eta.argmax(-1)[..., None].astype(float), "code", discrete=True, missing=False,
+    ),
+    "one-hot": Family(
+        lambda eta, s: dist.OneHotCategorical(logits=eta),
+        lambda x, eta, s: (log_softmax(eta, -1) * x).sum(-1), _hot_draw, lambda eta, s: softmax(eta, -1), "vector",
+        discrete=True, missing=False,
+    ),
+    "dirichlet": Family(
+        lambda eta, s: dist.Dirichlet(1 + eta.exp()), _dirichlet_log_density, _dirichlet_draw,
+        lambda eta, s: (1 + np.exp(eta)) / (1 + np.exp(eta)).sum(-1, keepdims=True), "vector", missing=False,
+    ),
+    "library gaussian": _whole(lambda d: likelihoods.Gaussian(d, scale=0.7), lambda eta, s: stats.norm(eta, 0.7)),
+    "library student": _whole(
+        lambda d: likelihoods.StudentT(d, degrees=DF, scale=0.7), lambda eta, s: stats.t(DF, eta, 0.7)
+    ),
+    "library poisson": _whole(likelihoods.Poisson, lambda eta, s: stats.poisson(np.exp(eta)), True),
+    "library bernoulli": _whole(likelihoods.Bernoulli, lambda eta, s: stats.bernoulli(expit(eta)), True),
+}  # fmt: skip

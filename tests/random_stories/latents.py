@@ -29,15 +29,16 @@ class Kind:
     Attributes:
         prior: torch distribution of each component, from `loc` and `scale`.
         guide: likewise.
-        image: what the guide makes of location + scale * noise.
         log_prior: log density of `z` elementwise, from `loc` and `scale`.
         log_guide: likewise.
         mean: of the guide, as the library means it (of a transformed one the image of the base's mean).
+        mode: of the prior; of a transformed one the image of the base's mode.
         draw: values of the prior.
+        rule: quadrature of the guide: nodes, (m, *shape), and their weights, which broadcast to them.
         feature: what decoders see of a component, in numpy.
         torch_feature: the same in torch.
-        rule: quadrature nodes of the guide, (m, *shape), and their weights, which broadcast to them.
-        noisy: whether its draws are transformed noise, which the clusters share in the quadrature.
+        drawn: whether the guide draws it.
+        noisy: whether its draws are transformed noise, which all clusters share, as the quadrature's nodes do.
     """
 
     prior: Callable[[Any, Any], Any]
@@ -45,11 +46,13 @@ class Kind:
     log_prior: Callable[[Array, Array, Array], Array]
     log_guide: Callable[[Array, Array, Array], Array]
     mean: Callable[[Array, Array], Array]
+    mode: Callable[[Array, Array], Array]
     draw: Callable[[np.random.Generator, Array, Array], Array]
+    rule: Callable[[Array, Array, int], tuple[Array, Array]]
     feature: Callable[[Array], Array] = np.asarray
     torch_feature: Callable[[Any], Any] = torch.clone
-    rule: Callable[[Array, Array, int], tuple[Array, Array]] | None = None
     drawn: bool = True
+    noisy: bool = True
 
 
 @cache
@@ -108,42 +111,106 @@ def _above_one(z: Array, loc: Array, scale: Array) -> Array:
 
 def _beta_parameters(loc: Any) -> tuple[Any, Any]:
     share = 1 / (1 + (np if isinstance(loc, np.ndarray) else torch).exp(-loc))
-    return 4 * share, 4 * (1 - share)
+    return 1 + 4 * share, 5 - 4 * share
+
+
+def _same(loc: Array, scale: Array) -> Array:
+    return loc
 
 
 KINDS: dict[str, Kind] = {
     "normal": Kind(
-        dist.Normal, dist.Normal, _normal, _normal, lambda loc, s: loc, _flow_draw(np.asarray),
+        prior=dist.Normal,
+        guide=dist.Normal,
+        log_prior=_normal,
+        log_guide=_normal,
+        mean=_same,
+        mode=_same,
+        draw=_flow_draw(np.asarray),
         rule=_normal_rule(np.asarray),
     ),
     "delta": Kind(
-        dist.Normal, lambda loc, s: dist.Delta(loc), _normal, lambda z, loc, s: np.zeros_like(z), lambda loc, s: loc,
-        _flow_draw(np.asarray), rule=_point_rule, drawn=False,
+        prior=dist.Normal,
+        guide=lambda loc, s: dist.Delta(loc),
+        log_prior=_normal,
+        log_guide=lambda z, loc, s: np.zeros_like(z),
+        mean=_same,
+        mode=_same,
+        draw=_flow_draw(np.asarray),
+        rule=_point_rule,
+        drawn=False,
+    ),
+    "heavy": Kind(
+        prior=lambda loc, s: dist.StudentT(4.0, loc, s),
+        guide=dist.Normal,
+        log_prior=lambda z, loc, s: stats.t.logpdf(z, 4.0, loc, s),
+        log_guide=_normal,
+        mean=_same,
+        mode=_same,
+        draw=lambda rng, loc, s: loc + s * rng.standard_t(4.0, loc.shape),
+        rule=_normal_rule(np.asarray),
+        feature=np.tanh,
+        torch_feature=torch.tanh,
     ),
     "log-normal": Kind(
-        dist.LogNormal, dist.LogNormal, _log_normal, _log_normal, lambda loc, s: np.exp(loc + s**2 / 2),
-        _flow_draw(np.exp), np.log, torch.log, _normal_rule(np.exp),
+        prior=dist.LogNormal,
+        guide=dist.LogNormal,
+        log_prior=_log_normal,
+        log_guide=_log_normal,
+        mean=lambda loc, s: np.exp(loc + s**2 / 2),
+        mode=lambda loc, s: np.exp(loc - s**2),
+        draw=_flow_draw(np.exp),
+        rule=_normal_rule(np.exp),
+        feature=np.log,
+        torch_feature=torch.log,
     ),
     "positive": Kind(
-        lambda loc, s: dist.Gamma(3.0, 3.0 * (-loc).exp()), _flow(transforms.ExpTransform()),
-        lambda z, loc, s: stats.gamma.logpdf(z, 3.0, scale=np.exp(loc) / 3.0), _log_normal, lambda loc, s: np.exp(loc),
-        lambda rng, loc, s: rng.gamma(3.0, np.exp(loc) / 3.0), np.log, torch.log, _normal_rule(np.exp),
+        prior=lambda loc, s: dist.Gamma(3.0, 3.0 * (-loc).exp()),
+        guide=_flow(transforms.ExpTransform()),
+        log_prior=lambda z, loc, s: stats.gamma.logpdf(z, 3.0, scale=np.exp(loc) / 3.0),
+        log_guide=_log_normal,
+        mean=lambda loc, s: np.exp(loc),
+        mode=lambda loc, s: 2 / 3 * np.exp(loc),
+        draw=lambda rng, loc, s: rng.gamma(3.0, np.exp(loc) / 3.0),
+        rule=_normal_rule(np.exp),
+        feature=np.log,
+        torch_feature=torch.log,
     ),
     "unit": Kind(
-        lambda loc, s: dist.Beta(*_beta_parameters(loc)), _flow(transforms.SigmoidTransform()),
-        lambda z, loc, s: stats.beta.logpdf(z, *_beta_parameters(loc)), _unit, lambda loc, s: expit(loc),
-        lambda rng, loc, s: rng.beta(*_beta_parameters(loc)), lambda z: 4 * z - 2, lambda z: 4 * z - 2,
-        _normal_rule(expit),
+        prior=lambda loc, s: dist.Beta(*_beta_parameters(loc)),
+        guide=_flow(transforms.SigmoidTransform()),
+        log_prior=lambda z, loc, s: stats.beta.logpdf(z, *_beta_parameters(loc)),
+        log_guide=_unit,
+        mean=lambda loc, s: expit(loc),
+        mode=lambda loc, s: (_beta_parameters(loc)[0] - 1) / 4,
+        draw=lambda rng, loc, s: rng.beta(*_beta_parameters(loc)),
+        rule=_normal_rule(expit),
+        feature=lambda z: 4 * z - 2,
+        torch_feature=lambda z: 4 * z - 2,
     ),
     "flow": Kind(
-        _flow(transforms.ExpTransform(), transforms.AffineTransform(1.0, 2.0)),
-        _flow(transforms.ExpTransform(), transforms.AffineTransform(1.0, 2.0)),
-        _above_one, _above_one, lambda loc, s: 1 + 2 * np.exp(loc), _flow_draw(lambda u: 1 + 2 * np.exp(u)),
-        np.log, torch.log, _normal_rule(lambda u: 1 + 2 * np.exp(u)),
+        prior=_flow(transforms.ExpTransform(), transforms.AffineTransform(1.0, 2.0)),
+        guide=_flow(transforms.ExpTransform(), transforms.AffineTransform(1.0, 2.0)),
+        log_prior=_above_one,
+        log_guide=_above_one,
+        mean=lambda loc, s: 1 + 2 * np.exp(loc),
+        mode=lambda loc, s: 1 + 2 * np.exp(loc),
+        draw=_flow_draw(lambda u: 1 + 2 * np.exp(u)),
+        rule=_normal_rule(lambda u: 1 + 2 * np.exp(u)),
+        feature=np.log,
+        torch_feature=torch.log,
     ),
     "circular": Kind(
-        lambda loc, s: dist.VonMises(loc, 1 / s), lambda loc, s: dist.VonMises(loc, 1 / s), _circle, _circle,
-        lambda loc, s: loc, lambda rng, loc, s: stats.vonmises.rvs(1 / s, loc, size=loc.shape, random_state=rng),
-        np.cos, torch.cos, _circle_rule,
+        prior=lambda loc, s: dist.VonMises(loc, 1 / s),
+        guide=lambda loc, s: dist.VonMises(loc, 1 / s),
+        log_prior=_circle,
+        log_guide=_circle,
+        mean=_same,
+        mode=_same,
+        draw=lambda rng, loc, s: stats.vonmises.rvs(1 / s, loc, size=loc.shape, random_state=rng),
+        rule=_circle_rule,
+        feature=np.cos,
+        torch_feature=torch.cos,
+        noisy=False,
     ),
-}  # fmt: skip
+}

@@ -71,6 +71,15 @@ def require_close(what: str, got: Any, right: Any, tolerance: Any) -> None:
         raise Wrong(f"{what}{list(map(int, index))} is {got[index]:.6g}, right is {right[index]:.6g} ± {limit:.2g}")
 
 
+def require_between(what: str, got: Any, low: Any, high: Any) -> None:
+    """Raise `Wrong` where a value is not between two, elementwise."""
+    got = np.asarray(got, dtype=np.float64)
+    far = ~((low <= got) & (got <= high))
+    if far.any():
+        index = tuple(np.argwhere(far)[0])
+        raise Wrong(f"{what}{list(map(int, index))} is {got[index]:.6g}, not in {low[index]:.6g} to {high[index]:.6g}")
+
+
 def rounding(right: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
     """What rounding may do to values of that size."""
     size = 1 + np.abs(np.nan_to_num(right, posinf=0, neginf=0))

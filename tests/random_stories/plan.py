@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-T = TypeVar("T")
+from random_stories.families import FAMILIES
+from random_stories.latents import KINDS
+from random_stories.numbers import CONTAINERS, HOMES
+
 Pick = Callable[[Sequence[Any]], Any]
 """Chooses one of some options; the first is the simplest, to which hypothesis shrinks."""
 Plan = dict[str, Any]
 
-LATENT_NAMES = ("z", "w", "latent.1", "values", "keys", "h_0")
-SITE_NAMES = ("x", "type", "counts", "obs.x", "items", "y")
+NAMES = ("z", "x", "w", "y", "latent.1", "obs.x", "values", "type", "keys", "items", "h_0", "counts", "forward", "locs")
+"""Of sites, some with dots, some of methods of modules and mappings."""
+MAX_COMPONENTS = 3
+"""Of drawn latents, so that quadrature is quick."""
 
 
 def random_pick(seed: int) -> Pick:
@@ -24,30 +29,101 @@ def random_pick(seed: int) -> Pick:
 
 def drawn_plan(pick: Pick) -> Plan:
     """A plan, all of whose choices `pick` makes."""
-    from random_stories.families import FAMILIES
-    from random_stories.latents import KINDS
+    names = list(NAMES)
 
-    n_clusters = pick([2, 3, 1])
-    site = {
-        "name": pick(SITE_NAMES),
-        "family": pick(list(FAMILIES)),
-        "width": pick([2, 1, 3]),
-        "by_cluster": True,
-    }
-    latents = [
-        {"name": pick(LATENT_NAMES), "kind": pick(list(KINDS)), "width": pick([1, 2]), "by_cluster": False}
-        for _ in range(pick([0, 1]))
-    ]
+    def name() -> str:
+        chosen: str = pick(names)
+        names.remove(chosen)
+        return chosen
+
+    n_clusters = pick([2, 2, 3, 1])
+    gate = pick([False, False, True])
+    missing = pick([False, False, False, True])
+    sites = [_site(pick, name(), missing) for _ in range(pick([1, 1, 2, 3]))]
     return {
         "seed": pick(range(2**16)),
         "n_clusters": n_clusters,
+        "n_rows": pick([4, 4, 4, 1]),
         "dtype": pick(["float32", "float64"]),
-        "gate": pick([False, True]),
-        "latents": latents,
-        "sites": [site],
+        "gate": gate,
+        "missing": missing,
+        "encoder": pick(["plain", "plain", "batch norm", "dropout"]),
+        "homes": [pick(HOMES) for _ in range(5)],
+        "container": pick(CONTAINERS),
+        "global_guide": pick(["map", "normal", "conjugate"]),
+        "globals": _globals(pick, name, n_clusters),
+        "latents": _latents(pick, name, gate),
+        "sites": sites,
+        "scale": pick([*[1.0] * 8, 3.0, 0.25]),
+        "factors": pick([*[[]] * 8, ["rows"], ["cluster"], ["once"]]),
+        "values": pick([*[[]] * 8, ["rows"], ["once"]]),
     }
+
+
+def _site(pick: Pick, name: str, missing: bool) -> Plan:
+    family = pick(list(FAMILIES))
+    width = pick([2, 3]) if family in ("categorical", "one-hot", "dirichlet") else pick([2, 1, 3])
+    kind = FAMILIES[family].kind
+    masks = [None, None, None, None, "on", "off"]
+    if missing:
+        masks = ["rows"] if kind != "feature" else ["entries", "rows"]
+        masks += ["observed"] if FAMILIES[family].missing else []
+    mask = pick(masks)
+    return {
+        "name": name,
+        "family": family,
+        "width": width,
+        "bare": pick([False, True]) and width == 1 and kind == "feature" and mask != "observed",
+        "by_cluster": pick([True, False]),
+        "mask": mask,
+        "scale": pick([1.0, 1.0, 1.0, 1.0, 1.0, 0.5]),
+    }
+
+
+def _latents(pick: Pick, name: Callable[[], str], gate: bool) -> list[Plan]:
+    found: list[Plan] = []
+    components = 0
+    for i in range(pick([0, 1, 1, 2, 3])):
+        kind, width = pick(list(KINDS)), pick([1, 1, 2])
+        components += width * KINDS[kind].drawn
+        if components > MAX_COMPONENTS:
+            break
+        found.append(
+            {
+                "name": name(),
+                "kind": kind,
+                "width": width,
+                "bare": pick([False, True]) and width == 1,
+                "by_cluster": gate and pick([True, False]),
+                "parent": i > 0 and pick([True, False]),
+                "scale": pick([1.0, 1.0, 1.0, 1.0, 1.0, 0.5]),
+            }
+        )
+    return found
+
+
+def _globals(pick: Pick, name: Callable[[], str], n_clusters: int) -> list[Plan]:
+    found = []
+    for use, families in {
+        "weights": ["dirichlet", "sparse dirichlet", *(["beta"] if n_clusters == 2 else [])],
+        "shift": ["normal", "student"],
+        "spread": ["gamma", "log-normal", "half-normal"],
+    }.items():
+        if not pick([False, False, False, True]):
+            continue
+        guide = pick(["auto", "auto", "point", "draw"])
+        family, is_pyro = pick(families), use != "weights" and pick([False, False, True])
+        own_name = f"inner.{use}" if is_pyro else name()
+        found.append({"name": own_name, "use": use, "family": family, "guide": guide, "is_pyro": is_pyro})
+    return found
 
 
 def n_features(plan: Plan) -> int:
     """Columns of x."""
-    return sum(site["width"] for site in plan["sites"])
+    return sum(FAMILIES[site["family"]].columns(site["width"]) for site in plan["sites"])
+
+
+def own_columns(plan: Plan) -> list[slice]:
+    """The columns of x that each site observes."""
+    ends = np.cumsum([FAMILIES[site["family"]].columns(site["width"]) for site in plan["sites"]]).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

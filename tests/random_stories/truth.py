@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
-from random_stories.families import FAMILIES
-from random_stories.latents import KINDS
-from random_stories.plan import Plan
+from random_stories.families import FAMILIES, normal_factor
+from random_stories.latents import KINDS, Kind
+from random_stories.plan import Plan, own_columns
+from random_stories.shared import PRIORS, automatic_draw, automatic_laws, own_draw
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
-NODES = {0: 1, 1: 64, 2: 32, 3: 14}
+NODES = {0: 1, 1: 64, 2: 24, 3: 12}
 """Nodes for each component of the latents, by the number of components."""
+GLOBAL_DRAWS = 48
+"""Draws of global latents that have a distribution; their part of the truth is a Monte Carlo estimate."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +41,45 @@ class Points:
     joint: Array
     means: Array
 
+    def average(self, values: Array) -> Array:
+        """Over the points, of values that share their noise over the clusters, (P, N), or not, (P, N, K)."""
+        weights = self.weights[:, :, 0] if values.ndim == 2 else self.weights
+        return (weights * values).sum(0)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the average of draws should be.
+
+    Attributes:
+        mean: of one draw.
+        within: variance of a draw given the global latents, which each pass draws once for all rows.
+        between: variance of its mean over the global latents.
+    """
+
+    mean: Array
+    within: Array
+    between: Array
+
+    def error(self, passes: int, copies: int) -> Array:
+        """Standard error of the average over passes and copies of a row, beside that of the mean itself."""
+        return np.sqrt(self.between / passes + self.within / (passes * copies) + self.between / GLOBAL_DRAWS)
+
 
 @dataclass(frozen=True)
 class Truth:
     """The right answers.
 
     Attributes:
-        at_mean: the latents at the guide's mean, one point.
-        points: the quadrature.
+        at_mean: all latents at the guide's mean, one point.
+        draws: the quadrature under each draw of the global latents; one where they are points.
+        log_globals: log p - log q of the global latents under each, and what factors outside the plate add, in nats.
         log_q: (N, K) of the guide's cluster; None where it has none.
     """
 
     at_mean: Points
-    points: Points
+    draws: list[Points]
+    log_globals: Array
     log_q: Array | None
 
     @property
@@ -55,41 +87,81 @@ class Truth:
         """(N, K) log joint at the guide's mean."""
         return self.at_mean.joint[0]
 
-    @property
-    def bounds(self) -> Array:
-        """(N, K) expected log joint."""
-        return (self.points.weights * self.points.joint).sum(0)
-
-    def moments(self, values: Array) -> tuple[Array, Array]:
-        """Mean and variance over the points of (P, N) values, which share their noise over the clusters."""
-        weights = self.points.weights[:, :, 0]
-        mean = (weights * values).sum(0)
-        return mean, (weights * (values - mean) ** 2).sum(0)
-
-    @property
-    def elbo(self) -> tuple[Array, Array]:
-        """(N,) expected logsumexp over the clusters, and its variance for one draw."""
-        return self.moments(logsumexp(self.points.joint, -1))
+    def expectation(self, of: Callable[[Points], Array]) -> Expectation:
+        """Of what one pass gives: values of each point."""
+        values = [of(points) for points in self.draws]
+        means = np.stack([points.average(value) for points, value in zip(self.draws, values, strict=True)])
+        squares = [
+            points.average((value - mean) ** 2) for points, value, mean in zip(self.draws, values, means, strict=True)
+        ]
+        between = means.var(0, ddof=1) if len(means) > 1 else np.zeros_like(means[0])
+        return Expectation(means.mean(0), np.mean(squares, 0), between)
 
     @property
-    def evidence(self) -> tuple[Array, Array]:
-        """(N,) log p(x), and the relative variance of one weight, exp of the logsumexp."""
-        each = logsumexp(self.points.joint, -1)
-        log_p = logsumexp(self.points.joint, 0, b=self.points.weights)
-        total = logsumexp(log_p, -1)
-        return total, self.moments(np.exp(each - total))[1]
+    def evidence(self) -> Array:
+        """(N,) log p(x)."""
+        each = [logsumexp(logsumexp(p.joint, 0, b=p.weights), -1) for p in self.draws]
+        return logsumexp(each, 0) - np.log(len(each))
 
 
-def truth(plan: Plan, v: Arrays, x: Array) -> Truth:
-    """The right answers for (N, features) rows, from the numbers `v` of a story."""
+def truth(story: Any, x: Array, seed: int = 0) -> Truth:
+    """The right answers for (N, features) rows, from the numbers of a story."""
+    plan, v = story.plan, story.arrays()
+    laws = automatic_laws(story)
+    rng = np.random.default_rng(seed)
     components = sum(latent["width"] for latent in plan["latents"] if KINDS[latent["kind"]].drawn)
-    log_q = log_softmax(np.tanh(x / 3) @ v["gate"], -1) if plan["gate"] else None
-    return Truth(_points(plan, v, x, None), _points(plan, v, x, NODES[components]), log_q)
+    spread = [g for g in plan["globals"] if is_spread(plan, g)]
+    nodes = min(NODES[components], 12) if spread else NODES[components]
+    draws, log_globals = [], []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for _ in range(GLOBAL_DRAWS if spread else 1):
+            values, log_global = global_draw(plan, v, laws, rng)
+            draws.append(_points(plan, v | values, x, nodes))
+            log_globals.append(log_global - ((v["factor"] ** 2).sum() if "once" in plan["factors"] else 0.0))
+        means, _ = global_draw(plan, v, laws, None)
+    log_q = log_softmax(encode(plan, v, x) @ v["gate"], -1) if plan["gate"] else None
+    return Truth(_points(plan, v | means, x, None), draws, np.array(log_globals), log_q)
+
+
+def is_spread(plan: Plan, latent: dict[str, Any]) -> bool:
+    """Whether the guide has a distribution for a global latent, not a point."""
+    return latent["guide"] == "draw" or (latent["guide"] == "auto" and plan["global_guide"] != "map")
+
+
+def global_draw(plan: Plan, v: Arrays, laws: dict[str, Any], rng: np.random.Generator | None) -> tuple[Arrays, float]:
+    """A draw of the global latents from their guide by use, their mean where there is no `rng`; log p - log q."""
+    found, total = {}, 0.0
+    for latent in plan["globals"]:
+        if latent["guide"] == "auto":
+            value, log_q = automatic_draw(laws[latent["name"]], rng is not None)
+        else:
+            value, log_q = own_draw(latent, v[f"{latent['use']}_guide"], rng)
+        found[latent["use"]] = value
+        total += PRIORS[latent["family"]].log_density(value) - log_q
+    return found, total
+
+
+def encode(plan: Plan, v: Arrays, x: Array) -> Array:
+    """What the guide's weights see of rows."""
+    seen = np.nan_to_num(x)
+    if plan["encoder"] == "batch norm":
+        seen = (seen - v["norm_running_mean"]) / np.sqrt(v["norm_running_var"] + 1e-5)
+        seen = seen * v["norm_weight"] + v["norm_bias"]
+    return np.tanh(seen / 3)
 
 
 def feature(plan: Plan, i: int, z: Array) -> Array:
     """What decoders see of latent i."""
     return KINDS[plan["latents"][i]["kind"]].feature(z).mean(-1)
+
+
+def log_weights(v: Arrays) -> Array:
+    """(K,) log p(cluster)."""
+    if "weights" not in v:
+        return log_softmax(v["logits"])
+    weights = v["weights"]
+    return np.log(np.array([weights, 1 - weights]) if weights.ndim == 0 else weights / weights.sum())
 
 
 def _points(plan: Plan, v: Arrays, x: Array, nodes: int | None) -> Points:
@@ -98,80 +170,97 @@ def _points(plan: Plan, v: Arrays, x: Array, nodes: int | None) -> Points:
     weights, log_q, latents = np.ones((1, n, k)), np.zeros((1, n, k)), []
     for i, latent in enumerate(plan["latents"]):
         kind, width = KINDS[latent["kind"]], latent["width"]
-        loc = (np.tanh(x / 3) @ v[f"latent{i}_weights"])[:, None] + v[f"latent{i}_offset"]
+        loc = (encode(plan, v, x) @ v[f"latent{i}_weights"])[:, None] + v[f"latent{i}_offset"]
         loc = np.broadcast_to(loc, (len(weights), n, k, width))
-        if latents:
+        if latent["parent"]:
             loc = loc + 0.3 * feature(plan, i - 1, latents[-1])[..., None]
-        scale = np.exp(v[f"latent{i}_q_log_scale"])
+        scale = v[f"latent{i}_guide_scale"]
         if nodes is None:
             z = kind.mean(loc, np.broadcast_to(scale, loc.shape))
         else:
             z, weights, (loc, log_q, *latents) = _spread(kind, loc, scale, nodes, weights, [log_q, *latents])
-        log_q = log_q + kind.log_guide(z, loc, scale).sum(-1)
+        log_q = log_q + latent["scale"] * kind.log_guide(z, loc, scale).sum(-1)
         latents.append(z)
-    joint = log_prior(plan, v, latents, n) - log_q
     log_p, means = observed(plan, v, latents, x)
-    return Points(latents, weights, joint + log_p, means)
+    return Points(latents, weights, log_prior(plan, v, latents, n) - log_q + log_p, means)
 
 
-def _spread(kind, loc, scale, nodes, weights, others):
+def _spread(
+    kind: Kind, loc: Array, scale: Array, nodes: int, weights: Array, others: list[Array]
+) -> tuple[Array, Array, list[Array]]:
     """Each point in as many as the product rule of a latent's components has; loc and the others repeated."""
-    columns = [kind.rule(loc[..., j], scale[j], nodes) for j in range(loc.shape[-1])]
-    index = np.stack(np.meshgrid(*[np.arange(len(c[0])) for c in columns], indexing="ij"), -1).reshape(-1, len(columns))
-    z = np.stack([column[0][index[:, j]] for j, column in enumerate(columns)], -1)  # (m, P, N, K, width)
-    own = np.prod(np.stack([column[1][index[:, j]] for j, column in enumerate(columns)], -1), -1)
-    m = len(index)
-    repeated = [np.broadcast_to(a, (m, *a.shape)).reshape(-1, *a.shape[1:]) for a in (loc, *others)]
+    rules = [kind.rule(loc[..., j], scale[j], nodes) for j in range(loc.shape[-1])]
+    index = np.stack(np.meshgrid(*[np.arange(len(rule[0])) for rule in rules], indexing="ij"), -1)
+    index = index.reshape(-1, len(rules))
+    z = np.stack([rule[0][index[:, j]] for j, rule in enumerate(rules)], -1)  # (m, P, N, K, width)
+    own = np.prod([rule[1][index[:, j]] for j, rule in enumerate(rules)], 0)
+    repeated = [np.broadcast_to(a, (len(index), *a.shape)).reshape(-1, *a.shape[1:]) for a in (loc, *others)]
     return z.reshape(-1, *z.shape[2:]), (own * weights).reshape(-1, *weights.shape[1:]), repeated
 
 
 def log_prior(plan: Plan, v: Arrays, latents: list[Array], n: int) -> Array:
-    """(P, N, K) log p(latents, cluster)."""
-    total = np.broadcast_to(log_softmax(v["logits"]), (1, n, plan["n_clusters"]))
+    """(P, N, K) log p(latents, cluster), factors in the plate included."""
+    total = np.broadcast_to(log_weights(v), (1, n, plan["n_clusters"]))
     for i, latent in enumerate(plan["latents"]):
-        loc = v[f"latent{i}_loc"] + (0.5 * feature(plan, i - 1, latents[i - 1])[..., None] if i else 0.0)
-        scale = np.exp(v[f"latent{i}_log_scale"])
-        total = total + KINDS[latent["kind"]].log_prior(latents[i], loc, scale).sum(-1)
+        loc = v[f"latent{i}_loc"] + (0.5 * feature(plan, i - 1, latents[i - 1])[..., None] if latent["parent"] else 0)
+        each = KINDS[latent["kind"]].log_prior(latents[i], loc, v[f"latent{i}_scale"]).sum(-1)
+        total = total + latent["scale"] * each
+    if "cluster" in plan["factors"]:
+        total = total + 0.5 * v["factor"]
+    if "rows" in plan["factors"]:
+        total = total + 0.3 * sum((feature(plan, i, z) for i, z in enumerate(latents)), v["factor"][0])
     return total
 
 
 def observed(plan: Plan, v: Arrays, latents: list[Array], x: Array) -> tuple[Array, Array]:
     """(P, N, K) log p(x | latents, cluster), and (P, N, K, features) the mean of x."""
     n, k = len(x), plan["n_clusters"]
-    total, means, start = np.zeros((1, n, k)), [], 0
-    for i, site in enumerate(plan["sites"]):
-        own = x[:, None, start : start + site["width"]]
-        start += site["width"]
+    total, means = np.zeros((1, n, k)), []
+    for i, columns in enumerate(own_columns(plan)):
+        own, site = x[:, None, columns], plan["sites"][i]
         eta, scale = location(plan, v, i, latents, n)
         family = FAMILIES[site["family"]]
-        total = total + family.log_density(own, eta, scale).sum(-1)
         means.append(family.centre(eta, scale))
-    return total, np.concatenate(np.broadcast_arrays(*means) if len(means) > 1 else means, -1)
+        if site["mask"] != "off":
+            total = total + site["scale"] * log_observed(site, own, eta, scale)
+    shape = np.broadcast_shapes(*(mean.shape[:-1] for mean in means))
+    return total, np.concatenate([np.broadcast_to(mean, (*shape, mean.shape[-1])) for mean in means], -1)
+
+
+def log_observed(site: dict[str, Any], x: Array, eta: Array, scale: Array) -> Array:
+    """(P, N, K) log density of what is seen of (N, 1, columns) rows."""
+    family, missing = FAMILIES[site["family"]], np.isnan(x)
+    if site["family"] == "multivariate normal" and site["mask"] == "observed":
+        return _marginal_normal(x, eta, scale)
+    whole = np.where(missing, 1.0, x) if family.discrete else np.where(missing, 0.5, x)
+    each = family.log_density(whole, eta, scale)
+    if family.kind != "feature" and site["mask"] == "observed":  # of the library, whose features are independent
+        return np.where(missing, 0.0, family.features.log_density(whole, eta, scale)).sum(-1)
+    if family.kind == "feature":
+        seen = ~missing.any(-1, keepdims=True) if site["mask"] == "rows" else ~missing
+        return np.where(seen, each, 0.0).sum(-1)
+    return np.where(missing.any(-1), 0.0, each)
+
+
+def _marginal_normal(x: Array, eta: Array, scale: Array) -> Array:
+    """Row by row, of the entries that are there."""
+    total = np.zeros(eta.shape[:-1])
+    for row, seen in enumerate(~np.isnan(x[:, 0])):
+        factor = normal_factor(eta[:, row], scale[:, row])
+        covariance = (factor @ np.swapaxes(factor, -1, -2))[..., seen, :][..., seen]
+        missed = x[row, 0, seen] - eta[:, row][..., seen]
+        solved = np.linalg.solve(covariance, missed[..., None])[..., 0]
+        log_det = np.linalg.slogdet(covariance)[1]
+        total[:, row] = -0.5 * ((missed * solved).sum(-1) + log_det + seen.sum() * np.log(2 * np.pi))
+    return total
 
 
 def location(plan: Plan, v: Arrays, i: int, latents: list[Array], n: int) -> tuple[Array, Array]:
     """(P, N, K, width) locations and scales of the features of site i."""
-    eta = np.broadcast_to(v[f"site{i}_eta"], (1, n, *v[f"site{i}_eta"].shape))
-    for j, z in enumerate(latents):
-        eta = eta + v[f"site{i}_loading"][j] * feature(plan, j, z)[..., None]
-    return eta, np.broadcast_to(np.exp(v[f"site{i}_log_scale"]), eta.shape)
-
-
-def rows(plan: Plan, v: Arrays, clusters: NDArray[np.int64], rng: np.random.Generator) -> tuple[Array, list[Array]]:
-    """Rows drawn from the story given their clusters, and their latents."""
-    latents: list[Array] = []
-    for i, latent in enumerate(plan["latents"]):
-        loc = v[f"latent{i}_loc"][clusters]
-        if latents:
-            loc = loc + 0.5 * feature(plan, i - 1, latents[-1])[:, None]
-        scale = np.broadcast_to(np.exp(v[f"latent{i}_log_scale"]), loc.shape)
-        latents.append(KINDS[latent["kind"]].draw(rng, loc, scale))
-    columns = []
-    for i, site in enumerate(plan["sites"]):
-        eta = v[f"site{i}_eta"][clusters]
-        for j, z in enumerate(latents):
-            eta = eta + v[f"site{i}_loading"][j] * feature(plan, j, z)[:, None]
-        scale = np.exp(v[f"site{i}_log_scale"])
-        scale = scale[clusters] if len(scale) > 1 else np.broadcast_to(scale[0], eta.shape)
-        columns.append(FAMILIES[site["family"]].draw(rng, eta, scale))
-    return np.concatenate(columns, 1), latents
+    eta, scale = v[f"site{i}_eta"], v[f"site{i}_scale"]
+    if i == 0:
+        eta, scale = eta + v.get("shift", 0.0), scale * v.get("spread", 1.0)
+    eta = np.broadcast_to(eta, (1, n, *eta.shape))
+    for weights, (j, z) in zip(v[f"site{i}_loading"], enumerate(latents), strict=True):
+        eta = eta + weights * feature(plan, j, z)[..., None]
+    return eta, np.broadcast_to(scale, eta.shape)

@@ -1,0 +1,71 @@
+"""Checks of what happens to a story: it is copied, saved, fitted, restarted."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import probclust as pc
+from random_stories.composed import RandomStory
+from random_stories.outcome import Wrong
+from random_stories.truth import truth
+from random_stories.walk import Check, Walk
+
+
+def copied(w: Walk) -> None:
+    w.close("log_joint of the copy", pc.log_joint(copy.deepcopy(w.story), w.tensor), w.right.table)
+
+
+def saved(w: Walk) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        pc.save(w.story, Path(folder) / "story")
+        again = pc.load(Path(folder) / "story", RandomStory)
+    w.close("log_joint of the loaded story", pc.log_joint(again, w.tensor), w.right.table)
+    one, other = (pc.sample(story, 5, seed=0) for story in (w.story, again))
+    for name, value in one.items():
+        w.close(f"'{name}' of the loaded story's sample", other[name], value)
+
+
+def fitted(w: Walk, **settings: Any) -> None:
+    """The log joint is that of the new numbers; what is not to be trained is as it was."""
+    story = copy.deepcopy(w.story)
+    x = torch.as_tensor(w.rows(24), dtype=story.dtype)
+    pc.fit(story, x, epochs=1, batch_size=12, progress=False, **settings)
+    w.close("log_joint after the fit", pc.log_joint(story, w.tensor), truth(story, w.x).table)
+    moved, values = 0, story.arrays()
+    for name, before in w.story.arrays().items():
+        changed = not np.array_equal(before, values[name])
+        if changed and story.numbers.where.get(name) in ("frozen", "buffer"):
+            raise Wrong(f"the fit changed '{name}', which lives in a {story.numbers.where[name]}")
+        moved += changed
+    if not moved:
+        raise Wrong("the fit changed nothing")
+    for name, value in story.numbers.twice.items():
+        if value is not story.numbers.kept[name]:
+            raise Wrong(f"the fit parted the two places of '{name}'")
+
+
+def fit(w: Walk) -> None:
+    fitted(w, engine="eager")
+
+
+def fit_staged(w: Walk) -> None:
+    fitted(w, engine="staged")
+
+
+def restarts(w: Walk) -> None:
+    fitted(w, engine="eager", n_init=2)
+
+
+CALLS: dict[str, Check] = {
+    "deepcopy": copied,
+    "save and load": saved,
+    "fit": fit,
+    "fit, staged": fit_staged,
+    "fit(n_init=2)": restarts,
+}
