@@ -13,7 +13,7 @@ import torch
 import probclust as pc
 from random_stories.composed import RandomStory
 from random_stories.outcome import Wrong
-from random_stories.truth import truth
+from random_stories.truth import Truth
 from random_stories.walk import Check, Walk
 
 
@@ -36,7 +36,7 @@ def fitted(w: Walk, **settings: Any) -> None:
     story = copy.deepcopy(w.story)
     x = torch.as_tensor(w.rows(24), dtype=story.dtype)
     pc.fit(story, x, epochs=1, batch_size=12, progress=False, **settings)
-    w.close("log_joint after the fit", pc.log_joint(story, w.tensor), truth(story, w.x).table)
+    w.close("log_joint after the fit", pc.log_joint(story, w.tensor), Truth(story, w.x).table)
     moved, values = 0, story.arrays()
     for name, before in w.story.arrays().items():
         changed = not np.array_equal(before, values[name])

@@ -100,10 +100,7 @@ class Numbers(nn.Module):
         found = {}
         for name, home in self.where.items():
             positive = name.endswith("scale")
-            if home == "pyro":
-                raw = dict(self.bag.named_parameters())[f"{name}_unconstrained"]
-            else:
-                raw = self._raw(name)
+            raw = dict(self.bag.named_parameters())[f"{name}_unconstrained"] if home == "pyro" else self._raw(name)
             value = raw.detach().double().numpy()
             found[name] = np.exp(value) if positive else value
         return found

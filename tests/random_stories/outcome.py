@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from probclust.errors import ContractError, NonFiniteError
 
 LIBRARY = Path(probclust.__file__).resolve().parents[1]
 REFUSALS = (ContractError, NonFiniteError, ValueError, TypeError)
+LONGEST = 120
+"""Seconds that a call may take."""
 SHORTEST = 30
 """Letters that a refusal has at least."""
 
@@ -39,10 +43,27 @@ class Outcome:
     detail: str = ""
 
 
+def _late(*_: Any) -> None:
+    raise TimeoutError(f"it runs on after {LONGEST} seconds")
+
+
+@contextmanager
+def timed() -> Iterator[None]:
+    """Ends what never ends, in the main thread."""
+    before = signal.signal(signal.SIGALRM, _late)
+    signal.alarm(LONGEST)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def outcome(call: str, check: Callable[[], Any]) -> Outcome:
     """Run a check, which raises `Wrong` where a value is."""
     try:
-        check()
+        with timed():
+            check()
     except Wrong as error:
         return Outcome(call, "wrong", str(error))
     except Exception as error:

@@ -127,3 +127,12 @@ def own_columns(plan: Plan) -> list[slice]:
     """The columns of x that each site observes."""
     ends = np.cumsum([FAMILIES[site["family"]].columns(site["width"]) for site in plan["sites"]]).tolist()
     return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def scales(plan: Plan) -> tuple[float, float]:
+    """The scale of the rows that counts within the log joint, and the one that counts after the sum over the clusters.
+
+    A scale of all sites is of the second kind, as Pyro has it; sites with scales of their own make it one of the first.
+    """
+    own = any(part["scale"] != 1 for part in plan["sites"] + plan["latents"])
+    return (plan["scale"], 1.0) if own else (1.0, plan["scale"])

@@ -12,6 +12,7 @@ from scipy.special import logsumexp, softmax
 
 import probclust as pc
 from random_stories.outcome import Wrong, require_close
+from random_stories.plan import scales
 from random_stories.truth import Expectation, Points
 from random_stories.walk import Array, Check, Walk
 
@@ -102,7 +103,7 @@ GLOBAL = 12
 
 def summed(w: Walk, each: Expectation) -> Expectation:
     """Of the sum over all copies of all rows, under the common scale, with the global latents' share."""
-    scale, n = w.plan["scale"], w.repeats
+    scale, n = scales(w.plan)[1], w.repeats
     within = scale**2 * n * each.within.sum(keepdims=True)
     mean, between = scale * n * each.mean.sum(keepdims=True), np.zeros(1)
     if w.is_spread:
@@ -126,7 +127,7 @@ def amortised(w: Walk) -> Expectation:
     log_q = w.right.log_q
     if log_q is None:
         return w.right.expectation(bound)
-    each = w.right.expectation(lambda p: np.exp(log_q) * (p.joint - log_q))
+    each = w.right.expectation(lambda p: np.exp(log_q) * (p.joint - scales(w.plan)[0] * log_q))
     within, between = (np.sqrt(v).sum(-1) ** 2 for v in (each.within, each.between))
     return Expectation(each.mean.sum(-1), within, between)
 
@@ -152,7 +153,7 @@ def pyro_elbo(w: Walk) -> None:
 
 def importance(w: Walk) -> None:
     """Between the bound of one draw and log p(x)."""
-    if w.is_spread or w.plan["scale"] != 1:
+    if w.is_spread or scales(w.plan)[1] != 1:
         return
     objective = pc.objectives.ImportanceWeighted(particles=3)
     draws = of_objective(w, lambda: objective.loss(w.story.model, w.story.guide, w.copies) / w.repeats)
@@ -164,7 +165,7 @@ def importance(w: Walk) -> None:
 
 def per_row(w: Walk) -> None:
     """Known clusters count by their own column."""
-    if not all(p.weights.shape[0] == 1 for p in w.right.draws) or w.is_spread or w.plan["scale"] != 1:
+    if not all(p.weights.shape[0] == 1 for p in w.right.draws) or w.is_spread or scales(w.plan)[1] != 1:
         return
     y = torch.arange(len(w.x)) % w.plan["n_clusters"]
     w.story.eval()
@@ -185,12 +186,12 @@ def compare(w: Walk) -> None:
     x = w.copies[:200]
     table = pc.compare({"a": w.story}, x, y=np.arange(len(x)) % 2, particles=4)
     value = float(table.loc["a", "log_likelihood"])
-    if np.isnan(value) or not is_density(w):
+    if not is_density(w):
         if not np.isnan(value):
             raise Wrong("compare ranks a story whose log joint is no density: it has a factor, or scaled sites")
-        if w.plan["scale"] == 1:
-            raise Wrong("compare gives no likelihood of a story that has one")
         return
+    if np.isnan(value):
+        raise Wrong("compare gives no likelihood of a story that has one")
     low, high = (np.resize(values, len(x)).mean() for values in (lowest(w), w.right.evidence))
     if not w.is_spread and relative_weights(w).within.max() < HEAVY:
         require_close("log_likelihood of compare", value, (low + high) / 2, (high - low) / 2 + 0.3)

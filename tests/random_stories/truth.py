@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.special import log_softmax, logsumexp
 
 from random_stories.families import FAMILIES, normal_factor
 from random_stories.latents import KINDS, Kind
-from random_stories.plan import Plan, own_columns
+from random_stories.plan import Plan, own_columns, scales
 from random_stories.shared import PRIORS, automatic_draw, automatic_laws, own_draw
 
 Array = NDArray[np.float64]
@@ -21,7 +22,9 @@ Arrays = dict[str, Array]
 
 NODES = {0: 1, 1: 64, 2: 24, 3: 12}
 """Nodes for each component of the latents, by the number of components."""
-GLOBAL_DRAWS = 48
+FEW_NODES = {0: 1, 1: 24, 2: 12, 3: 8}
+"""Likewise, under each draw of global latents."""
+GLOBAL_DRAWS = 32
 """Draws of global latents that have a distribution; their part of the truth is a Monte Carlo estimate."""
 
 
@@ -66,26 +69,53 @@ class Expectation:
         return np.sqrt(self.between / passes + self.within / (passes * copies) + self.between / GLOBAL_DRAWS)
 
 
-@dataclass(frozen=True)
 class Truth:
-    """The right answers.
+    """The right answers for (N, features) rows, from the numbers of a story as they stand now.
 
     Attributes:
-        at_mean: all latents at the guide's mean, one point.
-        draws: the quadrature under each draw of the global latents; one where they are points.
-        log_globals: log p - log q of the global latents under each, and what factors outside the plate add, in nats.
         log_q: (N, K) of the guide's cluster; None where it has none.
     """
 
-    at_mean: Points
-    draws: list[Points]
-    log_globals: Array
-    log_q: Array | None
+    def __init__(self, story: Any, x: Array) -> None:
+        self.plan: Plan = story.plan
+        self.v, self.x, self.laws = story.arrays(), x, automatic_laws(story)
+        self.log_q = log_softmax(encode(self.plan, self.v, x) @ self.v["gate"], -1) if self.plan["gate"] else None
+
+    @cached_property
+    def at_mean(self) -> Points:
+        """All latents at the guide's mean, one point."""
+        means, _ = global_draw(self.plan, self.v, self.laws, None)
+        return _points(self.plan, self.v | means, self.x, None)
 
     @property
     def table(self) -> Array:
         """(N, K) log joint at the guide's mean."""
         return self.at_mean.joint[0]
+
+    @cached_property
+    def draws(self) -> list[Points]:
+        """The quadrature under each draw of the global latents; one where they are points."""
+        return self._draws[0]
+
+    @property
+    def log_globals(self) -> Array:
+        """Under each, log p - log q of the global latents, and what factors outside the plate add, in nats."""
+        return self._draws[1]
+
+    @cached_property
+    def _draws(self) -> tuple[list[Points], Array]:
+        components = sum(latent["width"] for latent in self.plan["latents"] if KINDS[latent["kind"]].drawn)
+        spread = any(is_spread(self.plan, latent) for latent in self.plan["globals"])
+        nodes = FEW_NODES[components] if spread else NODES[components]
+        rng, draws, log_globals = np.random.default_rng(0), [], []
+        penalty = (self.v["factor"] ** 2).sum() if "once" in self.plan["factors"] else 0.0
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for _ in range(GLOBAL_DRAWS if spread else 1):
+                values, log_global = global_draw(self.plan, self.v, self.laws, rng)
+                draws.append(_points(self.plan, self.v | values, self.x, nodes))
+                log_globals.append(log_global - penalty)
+        return draws, np.array(log_globals)
 
     def expectation(self, of: Callable[[Points], Array]) -> Expectation:
         """Of what one pass gives: values of each point."""
@@ -102,26 +132,6 @@ class Truth:
         """(N,) log p(x)."""
         each = [logsumexp(logsumexp(p.joint, 0, b=p.weights), -1) for p in self.draws]
         return logsumexp(each, 0) - np.log(len(each))
-
-
-def truth(story: Any, x: Array, seed: int = 0) -> Truth:
-    """The right answers for (N, features) rows, from the numbers of a story."""
-    plan, v = story.plan, story.arrays()
-    laws = automatic_laws(story)
-    rng = np.random.default_rng(seed)
-    components = sum(latent["width"] for latent in plan["latents"] if KINDS[latent["kind"]].drawn)
-    spread = [g for g in plan["globals"] if is_spread(plan, g)]
-    nodes = min(NODES[components], 12) if spread else NODES[components]
-    draws, log_globals = [], []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for _ in range(GLOBAL_DRAWS if spread else 1):
-            values, log_global = global_draw(plan, v, laws, rng)
-            draws.append(_points(plan, v | values, x, nodes))
-            log_globals.append(log_global - ((v["factor"] ** 2).sum() if "once" in plan["factors"] else 0.0))
-        means, _ = global_draw(plan, v, laws, None)
-    log_q = log_softmax(encode(plan, v, x) @ v["gate"], -1) if plan["gate"] else None
-    return Truth(_points(plan, v | means, x, None), draws, np.array(log_globals), log_q)
 
 
 def is_spread(plan: Plan, latent: dict[str, Any]) -> bool:
@@ -182,7 +192,7 @@ def _points(plan: Plan, v: Arrays, x: Array, nodes: int | None) -> Points:
         log_q = log_q + latent["scale"] * kind.log_guide(z, loc, scale).sum(-1)
         latents.append(z)
     log_p, means = observed(plan, v, latents, x)
-    return Points(latents, weights, log_prior(plan, v, latents, n) - log_q + log_p, means)
+    return Points(latents, weights, scales(plan)[0] * (log_prior(plan, v, latents, n) - log_q + log_p), means)
 
 
 def _spread(
