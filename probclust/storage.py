@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import namedtuple
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,12 +93,25 @@ def saved_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     return facts
 
 
-def describe(value: Any, tensors: dict[str, Tensor] | None = None, where: str = "") -> Any:
-    """`value` as JSON: parts by class and arguments; tensors are put into `tensors` (or digested, without it)."""
+def describe(
+    value: Any, tensors: dict[str, Tensor] | None = None, where: str = "", places: dict[int, str] | None = None
+) -> Any:
+    """`value` as JSON: parts by class and arguments; tensors are put into `tensors` (or digested, without it).
+
+    Args:
+        value: a story, or an argument of it.
+        tensors: by name.
+        where: the value stands in the story's arguments.
+        places: of the parts that were described already, by `id`: a part that stands in several places is one.
+    """
+    places = {} if places is None else places
     if isinstance(value, Part):
-        arguments = {k: describe(v, tensors, f"{where}.{k}") for k, v in value.arguments.items()}
+        if id(value) in places:
+            return {"same": places[id(value)]}
+        places[id(value)] = where
+        arguments = {k: describe(v, tensors, f"{where}.{k}", places) for k, v in value.arguments.items()}
         return {"class": qualified_name(type(value)), "arguments": arguments}
-    if isinstance(value, np.ndarray | Tensor):
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc"):
         name = f"argument{where}"
         if tensors is not None:
             tensors[name] = torch.as_tensor(value)
@@ -106,19 +120,41 @@ def describe(value: Any, tensors: dict[str, Tensor] | None = None, where: str = 
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        fields = {k: describe(v, tensors, f"{where}.{k}", places) for k, v in zip(value._fields, value, strict=True)}
+        return {"named tuple": type(value).__name__, "fields": fields}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [describe(v, tensors, f"{where}.{i}") for i, v in enumerate(value)]}
+        return {kind: [describe(v, tensors, f"{where}.{i}", places) for i, v in enumerate(value)]}
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {"dict": {k: describe(v, tensors, f"{where}.{k}") for k, v in value.items()}}
+        return {"dict": {k: describe(v, tensors, f"{where}.{_quoted(k)}", places) for k, v in value.items()}}
     raise TypeError(
         f"the story's argument '{where.lstrip('.')}' is {type(value).__name__}, which cannot be saved; "
         "expected numbers, strings, lists, tensors, or an object whose class derives from probclust.Part"
     )
 
 
-def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, type]) -> Any:
-    """The value that `describe` described; classes must be in `known` or registered."""
+def _quoted(key: str) -> str:
+    """A key of a mapping without dots, so that no two places have one name."""
+    return key.replace("%", "%25").replace(".", "%2E")
+
+
+def build(
+    description: Any,
+    tensors: Mapping[str, Tensor],
+    known: Mapping[str, type],
+    where: str = "",
+    places: dict[str, Any] | None = None,
+) -> Any:
+    """The value that `describe` described; classes must be in `known` or registered.
+
+    A named tuple comes back as one of the same name and fields, whose class is new.
+    """
+    places = {} if places is None else places
+
+    def inner(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: build(value, tensors, known, f"{where}.{name}", places) for name, value in values.items()}
+
     if not isinstance(description, dict):
         return description
     if "class" in description:
@@ -126,12 +162,18 @@ def build(description: Any, tensors: Mapping[str, Tensor], known: Mapping[str, t
         cls = known.get(name) or registered_class(name)
         if cls is None:
             raise SavedStoryError(f"part {name} is not registered; {REMEDY}")
-        return construct(cls, {k: build(v, tensors, known) for k, v in description["arguments"].items()})
+        places[where] = construct(cls, inner(description["arguments"]))
+        return places[where]
+    if "same" in description:
+        return places[description["same"]]
     if "tensor" in description:
         tensor = tensors[description["tensor"]]
         return tensor.numpy() if description["numpy"] else tensor
     if "dict" in description:
-        return {k: build(v, tensors, known) for k, v in description["dict"].items()}
+        return {k: build(v, tensors, known, f"{where}.{_quoted(k)}", places) for k, v in description["dict"].items()}
+    if "named tuple" in description:
+        fields = inner(description["fields"])
+        return namedtuple(description["named tuple"], fields)(**fields)
     (kind, values), *_ = description.items()
-    items = [build(value, tensors, known) for value in values]
+    items = list(inner({str(i): value for i, value in enumerate(values)}).values())
     return tuple(items) if kind == "tuple" else items

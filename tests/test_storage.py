@@ -7,6 +7,7 @@ import json
 import pickle
 import random
 import struct
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,30 @@ def test_parts_come_back_once_registered(tmp_path):
     assert loaded.prior.base.concentration == 0.5
 
 
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+class WithPair(Poissons):
+    """Takes parts in a named tuple, and by their names."""
+
+    def __init__(self, n_features, n_clusters, pair, again):
+        super().__init__(n_features, n_clusters)
+        self.first, self.second, self.again = pair.first, pair.second, again["shared"]
+
+
+def test_parts_in_named_tuples_come_back_and_a_shared_one_stays_shared(tmp_path):
+    shared = pc.models.GaussianMixture(2, 2)
+    pair = Pair(pc.likelihoods.Gaussian(2), shared)
+    story = WithPair(4, 3, pair, {"a.b": torch.zeros(2), "a": {"b": torch.ones(2)}, "shared": shared})
+    pc.save(story, tmp_path / "story")
+    loaded = pc.load(tmp_path / "story", WithPair)
+    assert same(story, loaded)
+    assert loaded.second is loaded.again
+    assert loaded.arguments["pair"]._fields == Pair._fields
+    assert loaded.arguments["again"]["a.b"].tolist() == [0, 0]  # though 'a' has a 'b' too
+    assert loaded.arguments["again"]["a"]["b"].tolist() == [1, 1]
+
+
 def test_the_kind_of_global_guide_comes_back(tmp_path):
     story = Bayesian(2, 3)
     story.use_global_guide("normal")
@@ -166,7 +191,9 @@ def test_a_copy_is_saved_like_its_original(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "argument", [torch.nn.Linear(2, 2), print, object(), {1: 2}, {"a": {3}}], ids=lambda a: type(a).__name__
+    "argument",
+    [torch.nn.Linear(2, 2), print, object(), {1: 2}, {"a": {3}}, np.array(["a"])],
+    ids=lambda a: type(a).__name__,
 )
 def test_an_argument_that_cannot_be_saved_is_named(argument, tmp_path):
     class Takes(Poissons):
