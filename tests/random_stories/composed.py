@@ -22,8 +22,14 @@ from random_stories.numbers import Holder, Numbers, contained, first_of
 from random_stories.plan import Plan, n_features, own_columns
 from random_stories.shared import PRIORS, own_guide, shape_of
 
-FILL = 0.5, 1.0
-"""What stands in for a missing entry of real numbers and of whole ones: inside all supports."""
+
+def filler(family: str, width: int) -> list[float]:
+    """What stands in for a row with missing entries: inside the family's support."""
+    if family == "one-hot":
+        return [1.0] + [0.0] * (width - 1)
+    if family == "dirichlet":
+        return [1 / width] * width
+    return [1.0 if FAMILIES[family].discrete else 0.5] * FAMILIES[family].columns(width)
 
 
 class PyroGlobals(PyroModule):
@@ -168,8 +174,11 @@ class RandomStory(pc.Story):
             x = x.squeeze(-1)
         law, mask = family.law(eta, scale), site["mask"]
         seen = ~x.isnan()
+        if mask == "rows" and seen.dim() > 1:
+            seen = seen.all(-1)
         if mask in ("entries", "rows"):
-            x = x.nan_to_num(FILL[family.discrete])
+            fill = x.new_tensor(filler(site["family"], site["width"]))
+            x = torch.where(seen if seen.dim() == x.dim() else seen[:, None], x, fill if x.dim() > 1 else fill[0])
         if mask == "entries":
             law = law.mask(seen)
         if family.kind == "feature" and not site["bare"]:
@@ -181,7 +190,7 @@ class RandomStory(pc.Story):
             if mask in ("on", "off"):
                 stack.enter_context(poutine.mask(mask=mask == "on"))
             elif mask == "rows":
-                stack.enter_context(poutine.mask(mask=seen if seen.dim() == 1 else seen.all(-1)))
+                stack.enter_context(poutine.mask(mask=seen))
             pyro.sample(site["name"], law, obs=x)
 
     def guide(self, x: Tensor) -> Any:

@@ -28,6 +28,10 @@ class Wrong(AssertionError):
     """A value that is not the right one."""
 
 
+class Refusal(Exception):
+    """A value that is left out, with a reason."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one call.
@@ -66,6 +70,8 @@ def outcome(call: str, check: Callable[[], Any]) -> Outcome:
             check()
     except Wrong as error:
         return Outcome(call, "wrong", str(error))
+    except Refusal as error:
+        return Outcome(call, "refused", str(error))
     except Exception as error:
         words = f"{type(error).__name__}: {error}"
         return Outcome(call, "refused" if is_refusal(error) else "crash", words)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pyro.infer import TraceEnum_ELBO, config_enumerate
 from scipy.special import logsumexp, softmax
 
 import probclust as pc
-from random_stories.outcome import Wrong, require_close
+from random_stories.outcome import Refusal, Wrong, require_close
 from random_stories.plan import scales
 from random_stories.truth import Expectation, Points
 from random_stories.walk import Array, Check, Walk
@@ -84,15 +85,23 @@ def log_likelihood(w: Walk) -> None:
     w.likely("exp(log_likelihood - log p(x))", weights, expected)
 
 
+@contextmanager
+def evaluated(story: Any) -> Iterator[None]:
+    """In evaluation mode: an objective takes a story as it is."""
+    story.eval()
+    try:
+        yield
+    finally:
+        story.train()
+
+
 def of_objective(w: Walk, loss: Callable[[], Any]) -> Callable[[int], Array]:
     """Minus the loss, in evaluation mode, for each of the passes."""
 
     def draws(seed: int) -> Array:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), evaluated(w.story):
             torch.manual_seed(seed)
-            w.story.eval()
             found = np.array([[-loss()] for _ in range(GLOBAL * w.is_spread or 1)])
-            w.story.train()
         return found.mean(0, keepdims=True)
 
     return draws
@@ -168,10 +177,8 @@ def per_row(w: Walk) -> None:
     if not all(p.weights.shape[0] == 1 for p in w.right.draws) or w.is_spread or scales(w.plan)[1] != 1:
         return
     y = torch.arange(len(w.x)) % w.plan["n_clusters"]
-    w.story.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluated(w.story):
         value, _ = pc.objectives.Exact().per_row(w.story.model, w.story.guide, w.tensor, y)
-    w.story.train()
     right = w.right.draws[0].joint[0][np.arange(len(y)), y.numpy()].sum() + w.right.log_globals[0]
     w.close("per_row with known clusters", value * len(y), right, 1e-4 * len(y))
 
@@ -190,6 +197,8 @@ def compare(w: Walk) -> None:
         if not np.isnan(value):
             raise Wrong("compare ranks a story whose log joint is no density: it has a factor, or scaled sites")
         return
+    if np.isnan(value) and any(site["mask"] in ("off", "rows", "entries") for site in w.plan["sites"]):
+        raise Refusal("compare gives no likelihood of a story with masked sites")
     if np.isnan(value):
         raise Wrong("compare gives no likelihood of a story that has one")
     low, high = (np.resize(values, len(x)).mean() for values in (lowest(w), w.right.evidence))
