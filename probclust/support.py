@@ -221,7 +221,7 @@ def _check(
     """Raise where one of a site's values, (rows,) or (rows, ...), lies outside; `columns` number its columns."""
     inside = constraint.check(values)
     for mask, event_dim in masks:
-        inside = inside | ~mask.reshape(*mask.shape, *[1] * (event_dim - constraint.event_dim))
+        inside = inside | ~mask.reshape((*mask.shape, *[1] * (event_dim - constraint.event_dim)))
     if inside.all():
         return
     shape = values.shape[: values.dim() - constraint.event_dim]

@@ -15,7 +15,7 @@ from random_stories.plan import own_columns
 from random_stories.truth import location
 from random_stories.walk import DEVIATIONS, Array, Check, Walk, twice
 
-N = 3000
+N = 2000
 
 
 def squashed(values: Array) -> Array:

@@ -80,8 +80,10 @@ def outcome(call: str, check: Callable[[], Any]) -> Outcome:
 
 def is_refusal(error: Exception) -> bool:
     """Whether the library says no in words of its own, rather than torch or Python."""
-    last = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    own = last.is_relative_to(LIBRARY / "probclust") or last.is_relative_to(LIBRARY / "models")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(last.filename).resolve()
+    own = file.is_relative_to(LIBRARY / "probclust") or file.is_relative_to(LIBRARY / "models")
+    own = own and (last.line or "").startswith("raise")
     return isinstance(error, REFUSALS) and own and len(str(error)) >= SHORTEST
 
 

@@ -15,7 +15,7 @@ import probclust as pc
 from random_stories.outcome import Refusal, Wrong, require_close
 from random_stories.plan import scales
 from random_stories.truth import Expectation, Points
-from random_stories.walk import Array, Check, Walk
+from random_stories.walk import GLOBAL_PASSES, Array, Check, Walk
 
 HEAVY = 20.0
 """Relative variance of importance weights beyond which their average says nothing."""
@@ -101,13 +101,10 @@ def of_objective(w: Walk, loss: Callable[[], Any]) -> Callable[[int], Array]:
     def draws(seed: int) -> Array:
         with torch.random.fork_rng(), evaluated(w.story):
             torch.manual_seed(seed)
-            found = np.array([[-loss()] for _ in range(GLOBAL * w.is_spread or 1)])
+            found = np.array([[-loss()] for _ in range(GLOBAL_PASSES if w.is_spread else 1)])
         return found.mean(0, keepdims=True)
 
     return draws
-
-
-GLOBAL = 12
 
 
 def summed(w: Walk, each: Expectation) -> Expectation:
@@ -121,7 +118,7 @@ def summed(w: Walk, each: Expectation) -> Expectation:
 
 
 def objectives(w: Walk) -> None:
-    passes = GLOBAL if w.is_spread else 1
+    passes = GLOBAL_PASSES if w.is_spread else 1
     run = lambda objective: of_objective(w, lambda: objective.loss(w.story.model, w.story.guide, w.copies))  # noqa: E731
     if not w.by_cluster:
         exact = summed(w, w.right.expectation(bound))
@@ -157,7 +154,7 @@ def pyro_elbo(w: Walk) -> None:
             torch.set_default_dtype(before)
 
     draws = of_objective(w, run)
-    w.likely("TraceEnum_ELBO", draws, summed(w, amortised(w)), GLOBAL if w.is_spread else 1)
+    w.likely("TraceEnum_ELBO", draws, summed(w, amortised(w)), GLOBAL_PASSES if w.is_spread else 1)
 
 
 def importance(w: Walk) -> None:

@@ -20,11 +20,11 @@ from random_stories.shared import PRIORS, automatic_draw, automatic_laws, own_dr
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
-NODES = {0: 1, 1: 64, 2: 24, 3: 12}
+NODES = {0: 1, 1: 48, 2: 20, 3: 10}
 """Nodes for each component of the latents, by the number of components."""
-FEW_NODES = {0: 1, 1: 24, 2: 12, 3: 8}
+FEW_NODES = {0: 1, 1: 16, 2: 8, 3: 6}
 """Likewise, under each draw of global latents."""
-GLOBAL_DRAWS = 32
+GLOBAL_DRAWS = 16
 """Draws of global latents that have a distribution; their part of the truth is a Monte Carlo estimate."""
 
 

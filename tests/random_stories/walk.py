@@ -23,11 +23,11 @@ from random_stories.truth import Expectation, Truth, global_draw, is_spread, log
 Array = NDArray[np.float64]
 Check = Callable[["Walk"], None]
 
-REPEATS = 600
+REPEATS = 400
 """Copies of a row, each with draws of its own, whose average is compared with an expectation."""
 PASSES = 2
 """Draws of each copy."""
-GLOBAL_PASSES = 12
+GLOBAL_PASSES = 8
 """Likewise, where global latents are drawn, once for all rows of a pass; the copies are fewer by as much."""
 DEVIATIONS = 6.0
 """Standard errors that an average of draws may lie from its expectation: 2e-9 of false alarms where it is normal, and
@@ -139,7 +139,7 @@ def calls() -> dict[str, Check]:
     return scores.CALLS | generation.CALLS | life.CALLS
 
 
-RARE = {"to_inference_data": 8, "predictive_check": 4, "fit, staged": 8, "fit(n_init=2)": 3}
+RARE = {"to_inference_data": 8, "predictive_check": 4, "fit, staged": 10, "fit(n_init=2)": 3}
 """Calls that take long, and one in how many stories takes them."""
 
 
