@@ -17,11 +17,11 @@ from probclust.data.checks import as_rows
 from probclust.data.named import arranged
 from probclust.data.stored import resident
 from probclust.errors import NonFiniteError
-from probclust.joint import Pass, trace_joint
+from probclust.joint import Joint, Pass, trace_joint
 from probclust.missing import filled, observed
 from probclust.rows import CHUNK_ELEMENTS, admit, evaluating
 from probclust.sampling import columns, rows_of, sample
-from probclust.sites import Site, global_values, local_latents
+from probclust.sites import CLUSTER, Site, global_values, local_latents
 from probclust.story import Story, checked_story
 
 ROUNDS = 3
@@ -67,7 +67,8 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
         w_sk = p(known entries, z_sk, k) / r(z_sk | k),    r = 3/4 q(z | x_s, k) + 1/4 p(z | k)
 
     in proportion to which they are drawn, and then the missing entries from p(missing | z, k, known). A quarter of the
-    particles come from the prior, so that no weight is unbounded where the guide is too narrow. With a growing number
+    particles come from the prior, so that no weight is unbounded where the guide is too narrow; none where the guide
+    takes a latent at a point. With a growing number
     of particles the draws are from p(missing | known), whatever the guide. Without local latents that is exact.
     A guide that takes NaN proposes from the known entries; another sees rows x_s whose gaps are filled by draws of the
     story, then twice anew by draws given the known entries, so that the particles propose from the rows that could be.
@@ -104,7 +105,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
     parts: list[Imputation] = []
     with evaluating(story, seed):
         guide = Pass("enumerate").run(story.complete_guide, rows[:2].to(story.device))
-        if not any(site.is_random for site in local_latents(guide).values()):
+        if not any(site.is_random and site.local for name, site in guide.items() if name != CLUSTER):
             particles = 1
         shared = global_values(guide)
         takes_nan = _takes_nan(story, shared)
@@ -154,25 +155,35 @@ class _Cloud:
         self.story, self.x, self.gaps, self.shared, self.where = story, x, gaps, shared, where
         guide_x = torch.where(gaps, torch.nan, x) if takes_nan else x
         self.latents, log_proposal = self._propose(guide_x, particles)
-        table = -log_proposal
-        for site in Pass("enumerate", {**shared, **self.latents}).run(story.model, x).values():
+        sites = Pass("enumerate", {**shared, **self.latents}).run(story.model, x)
+        joint = Joint(sites, {}, len(x), story.n_clusters)
+        table = x.new_zeros(())
+        for site in sites.values():
             if site.name in where:
                 log_prob = incomplete(site.fn).log_prob(self._with_gaps(site, gaps))
                 table = table + scale_and_mask(log_prob, site.scale, site.mask)
-            elif site.local:
+            elif site.local and site.role != "deterministic":
                 table = table + site.log_prob
-        table = table.expand(story.n_clusters, len(x)).T
+        if joint.scale is not None:  # it counts after the sum over the clusters
+            table = table / joint.scale
+        table = (table - log_proposal).expand(story.n_clusters, len(x)).T
         self.log_weights = table.reshape(-1, particles, story.n_clusters)  # (rows, particles, clusters)
 
     def _propose(self, x: Tensor, particles: int) -> tuple[dict[str, Tensor], Tensor]:
-        """Local latents from the guide, for the first of each row's particles from the prior; log r of them."""
+        """Local latents from the guide, for the first of each row's particles from the prior; log r of them.
+
+        Where the guide takes one at a point, all are the guide's: no draw of the prior has a density under it.
+        """
         story, shared = self.story, dict(self.shared)
-        guide = local_latents(Pass("enumerate", shared).run(story.complete_guide, x))
+        sites = Pass("enumerate", shared).run(story.complete_guide, x)
+        drawn = [site for name, site in sites.items() if site.local and site.latent and name != CLUSTER]
+        guide = local_latents(sites)
         values = {name: site.value for name, site in guide.items()}
         self.event_dims = {name: site.fn.event_dim for name, site in guide.items()}
-        n_prior = int(PRIOR_SHARE * particles)
+        has_density = len(drawn) == len(guide) and all(site.is_random for site in drawn)
+        n_prior = int(PRIOR_SHARE * particles) if has_density else 0
         if n_prior == 0:
-            return values, sum((site.log_prob for site in guide.values()), x.new_zeros(()))
+            return values, sum((site.unscaled for site in drawn), x.new_zeros(()))
         prior = local_latents(Pass("enumerate", shared).run(story.model, self.x))
         from_prior = torch.arange(len(x), device=x.device) % particles < n_prior
         for name, site in guide.items():
@@ -180,7 +191,7 @@ class _Cloud:
             values[name] = torch.where(chosen, prior[name].value, site.value)
         shared |= values
         log_q, log_p = (
-            torch.stack(torch.broadcast_tensors(*(site.log_prob for site in local_latents(sites).values()))).sum(0)
+            torch.stack(torch.broadcast_tensors(*(site.unscaled for site in local_latents(sites).values()))).sum(0)
             for sites in (
                 Pass("enumerate", shared).run(story.complete_guide, x),
                 Pass("enumerate", shared).run(story.model, self.x),

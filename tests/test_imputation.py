@@ -284,3 +284,52 @@ def test_impossible_rows_are_named():
     x = torch.tensor([[1.0, 0.5], [NAN, 0.2]] * 5 + [[NAN, 3.0]])
     with pytest.raises(pc.NonFiniteError, match="known entries of row 10 of x have probability 0"):
         pc.impute(Half(n_features=2, n_clusters=2), x)
+
+
+class Scaled(Poissons):
+    """All sites under one scale, as a plate that stands for more rows has it."""
+
+    def model(self, x):
+        with pyro.poutine.scale(scale=3.0):
+            super().model(x)
+
+
+def test_a_scale_that_all_sites_share_changes_nothing():
+    story = Poissons(3, 2)
+    scaled = Scaled(3, 2)
+    scaled.load_state_dict(story.state_dict())
+    x = with_gaps(torch.poisson(torch.full((8, 3), 2.0)))
+    plain, other = (pc.impute(s, x, draws=2) for s in (story, scaled))
+    torch.testing.assert_close(other.responsibilities, plain.responsibilities)
+    torch.testing.assert_close(other.log_likelihood, plain.log_likelihood)
+
+
+class PointOfADraw(pc.Story):
+    """z ~ N(0, 1), w ~ N(z, 1/2), x ~ N(w, 1); the guide draws z, and takes w at a point given z."""
+
+    def __init__(self):
+        super().__init__(n_features=1, n_clusters=1)
+        self.shift = torch.nn.Parameter(torch.zeros(()))
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("cluster", dist.Categorical(torch.ones(1)))
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            w = pyro.sample("w", dist.Normal(z, 0.5).to_event(1))
+            pyro.sample("x", dist.Normal(w, 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.4 * x + self.shift, 0.9).to_event(1))
+            pyro.sample("w", dist.Delta(0.8 * z + 0.2 * x, event_dim=1))
+
+
+def test_a_point_given_another_draw_is_that_draws_own():
+    """800 rows of 20 particles: their mean weight within 5 standard errors (one check at 6e-7)."""
+    z = np.linspace(-8, 8, 4001)
+    w = 0.8 * z + 0.2 * 2.0
+    integrand = stats.norm.pdf(z) * stats.norm.pdf(w, z, 0.5) * stats.norm.pdf(2.0, w, 1.0)
+    right = np.trapezoid(integrand, z)
+    weights = pc.impute(PointOfADraw(), torch.full((800, 1), 2.0), draws=1, particles=20).log_likelihood.exp()
+    error = weights.std() / 800**0.5
+    assert abs(weights.mean() - right) < 5 * error < 0.02 * right

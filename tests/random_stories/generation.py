@@ -11,7 +11,7 @@ from random_stories.ancestral import drawn_rows
 from random_stories.families import FAMILIES
 from random_stories.latents import KINDS
 from random_stories.outcome import Wrong, require_between, require_close
-from random_stories.plan import own_columns
+from random_stories.plan import scales
 from random_stories.truth import location
 from random_stories.walk import DEVIATIONS, Array, Check, Walk, twice
 
@@ -132,25 +132,43 @@ def interpolate(w: Walk) -> None:
 
 
 def impute(w: Walk) -> None:
-    """Known entries stay; without drawn latents, the responsibilities are those of what is known."""
+    """Known entries stay; what is known is as probable as it is, and so are the clusters given it."""
     x = w.tensor.clone()
-    if w.plan["missing"]:
-        right = w.right
-    else:
-        right = None  # all is known but for a column
-        columns = own_columns(w.plan)[0]
-        x[0, columns.start] = torch.nan
-    found = pc.impute(w.story, x, draws=20, particles=50)
+    if not w.plan["missing"]:  # all is known but for an entry
+        x[0, 0] = torch.nan
+    found = pc.impute(w.story, x, draws=20, particles=20)
     known = ~x.isnan().numpy()
     if np.isnan(found.x.numpy()).any():
         raise Wrong("impute leaves NaN")
     if not np.array_equal(np.where(known, found.x.numpy(), 0), np.broadcast_to(x.nan_to_num().numpy(), found.x.shape)):
         raise Wrong("impute changes known entries")
-    whole = any(site["mask"] == "rows" for site in w.plan["sites"])  # the story drops what it sees of a row in part
-    exact = all(p.weights.shape[0] == 1 for p in w.right.draws) and not (w.is_spread or whole)
-    if right is not None and exact:
-        w.close("responsibilities of impute", found.responsibilities, softmax(right.table, -1))
-        w.close("log_likelihood of impute", found.log_likelihood, logsumexp(right.table, -1))
+    parts = any(site["mask"] == "rows" for site in w.plan["sites"])  # the story drops what it sees of a row in part
+    if w.is_spread or (w.plan["missing"] and parts):
+        return
+    if all(p.weights.shape[0] == 1 for p in w.right.draws):
+        right = w.right.table[0 if w.plan["missing"] else 1 :]
+        own = len(w.x) - len(right)
+        w.close("responsibilities of impute", found.responsibilities[own:], softmax(right, -1))
+        w.close("log_likelihood of impute", found.log_likelihood[own:], logsumexp(right, -1))
+    elif all(latent["scale"] == 1 for latent in w.plan["latents"]) and scales(w.plan)[0] == 1:
+        imputed_likelihood(w)
+
+
+def imputed_likelihood(w: Walk) -> None:
+    """The weights of impute's particles are those of log p(x), on average."""
+    copies = w.tensor.repeat(50, 1)
+
+    def weights(seed: int) -> Array:
+        bound = pc.impute(w.story, copies, draws=1, particles=8, seed=seed).log_likelihood.double().numpy()
+        return np.exp(bound.reshape(50, -1) - w.right.evidence)
+
+    def check(seed: int) -> None:
+        values = weights(seed)
+        error = DEVIATIONS * values.std(0) / np.sqrt(len(values)) + 2e-2
+        heavy = error > 0.5  # a few draws have all the weight
+        require_between("weight of impute's particles", np.where(heavy, 1, values.mean(0)), 1 - error, 1 + error)
+
+    twice(check)
 
 
 def sample_posterior(w: Walk) -> None:
