@@ -154,6 +154,27 @@ def test_what_a_mask_hides_may_be_anything(how):
         pc.log_joint(story, x)
 
 
+def test_a_mask_of_one_number_hides_all_or_nothing():
+    class Switched(pc.Story):
+        def __init__(self, counts):
+            super().__init__(n_features=1, n_clusters=2)
+            self.counts, self.log_rate = counts, torch.nn.Parameter(torch.zeros(2))
+
+        def model(self, x):
+            with pyro.plate("data", len(x)):
+                k = pyro.sample("cluster", dist.Categorical(torch.ones(2)))
+                with pyro.poutine.mask(mask=self.counts):
+                    pyro.sample("x", dist.Poisson(self.log_rate[k].exp()), obs=x[:, 0])
+
+        def guide(self, x):
+            pass
+
+    x = torch.full((6, 1), 0.5)
+    assert pc.log_joint(Switched(False), x).allclose(torch.tensor(0.5).log())
+    with pytest.raises(pc.ContractError, match="in row 0"):
+        pc.log_joint(Switched(True), x)
+
+
 def test_what_the_user_lets_through_passes():
     class Grey(Observes):
         def observe(self, x, loc):
