@@ -32,17 +32,9 @@ def check_contract(story: Story, x: Tensor) -> None:
         ContractError: names the site and the remedy.
         NonFiniteError: the story gives NaN on these rows; names the site.
     """
-    checked_story(story)
-    keep_own_parameters(story)  # its parts may be others than when it was made
-    with torch.random.fork_rng():
-        story.add_global_guide()
-    with untouched(story):
-        _check(story, x)
-
-
-def _check(story: Story, x: Tensor) -> None:
+    _complete(story)
     rows = _some_rows(x, avoid={story.n_clusters, story.n_features, 1})
-    with pyro.validation_enabled(False):
+    with untouched(story), pyro.validation_enabled(False):
         _check_structure(story, rows)
         invalid = check_values(story, rows, number=lambda row: row % len(x))
         joint = trace_joint(story.model, story.complete_guide, rows)
@@ -54,6 +46,33 @@ def _check(story: Story, x: Tensor) -> None:
             raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x{why}")
         if invalid:
             raise ContractError(f"{type(story).__name__} builds a distribution that is not one: {invalid}") from invalid
+
+
+@alone
+def check_structure(story: Story) -> None:
+    """Check what can be seen of the contract without rows: the sites, where they stand, their shapes.
+
+    Args:
+        story: the story.
+
+    Raises:
+        TypeError: `story` is no `Story`.
+        ContractError: names the site and the remedy.
+    """
+    _complete(story)
+    zeros = torch.zeros(1, story.n_features, dtype=story.dtype, device=story.device)
+    rows = _some_rows(zeros, avoid={story.n_clusters, story.n_features, 1})
+    with untouched(story), pyro.validation_enabled(False):
+        _check_structure(story, rows)
+        _check_shapes(story, trace_joint(story.model, story.complete_guide, rows))
+
+
+def _complete(story: Story) -> None:
+    """Give a story what its constructor could not, where its parts are others now."""
+    checked_story(story)
+    keep_own_parameters(story)
+    with torch.random.fork_rng():
+        story.add_global_guide()
 
 
 def _some_rows(x: Tensor, avoid: set[int]) -> Tensor:

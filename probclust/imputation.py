@@ -19,10 +19,10 @@ from probclust.data.stored import resident
 from probclust.errors import NonFiniteError
 from probclust.joint import Joint, Pass, trace_joint
 from probclust.missing import filled, observed
-from probclust.rows import CHUNK_ELEMENTS, admit, evaluating
+from probclust.rows import CHUNK_ELEMENTS, admit, evaluating, require_contract
 from probclust.sampling import columns, rows_of, sample
 from probclust.sites import CLUSTER, Site, global_values, local_latents
-from probclust.story import Story, checked_story
+from probclust.story import Story
 
 ROUNDS = 3
 """Rounds of proposals; each but the last serves to fill the gaps from which the next one's encoders propose."""
@@ -313,7 +313,7 @@ class _Integrated:
 
 def _admit_known(story: Story, x: Any, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """(rows, n_features) x with draws of the story in its gaps, the mask of what is known, the sites' columns."""
-    checked_story(story)
+    require_contract(story)
     if story.conditional:
         raise ValueError(
             f"{type(story).__name__} conditions on x (conditional = True), so it has no distribution of one part of "

@@ -110,6 +110,7 @@ def to_inference_data(
         groups["posterior"][name] = value
     for name in groups["log_likelihood"]:
         dims.setdefault(name, ["row"])
+    _check_names(groups, dims)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version at import
         import arviz
@@ -120,6 +121,18 @@ def to_inference_data(
     predicted = {name: ["component", *dims[name][1:]] for name in groups["predictions"]}
     named: dict[str, Any] = {group: arrays for group, arrays in groups.items() if arrays}
     return arviz.from_dict(**named, dims=dims, coords=coords, pred_dims=predicted, pred_coords=coords, attrs=attrs)
+
+
+def _check_names(groups: Mapping[str, Mapping[str, Any]], dims: Mapping[str, Sequence[str]]) -> None:
+    """Variables may not have the name of a dimension, which ArviZ would drop."""
+    taken = {"chain", "draw", "row", "feature", "component", *(dim for own in dims.values() for dim in own)}
+    for group, arrays in groups.items():
+        for name in arrays:
+            if name in taken:
+                raise ValueError(
+                    f"site '{name}' has the name of a dimension of {group}, for which ArviZ would take it; give the "
+                    "site another name"
+                )
 
 
 def _restarts(stories: Any) -> list[Story]:

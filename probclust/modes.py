@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
 from probclust.joint import Pass
-from probclust.rows import evaluating
+from probclust.rows import evaluating, require_contract
 from probclust.sampling import columns, observed_mean, placeholder
 from probclust.sites import CLUSTER, Site, global_values, is_local, mean_of
-from probclust.story import Story, checked_story
+from probclust.story import Story
 
 
 def modes(story: Story) -> Tensor:
@@ -42,7 +42,7 @@ def modes(story: Story) -> Tensor:
         >>> torch.equal(modes(story), story.loc.detach())
         True
     """
-    checked_story(story)
+    require_contract(story)
     found = columns(story)
     with evaluating(story, 0):
         sites = sites_at_mode(story, torch.arange(story.n_clusters, device=story.device))

@@ -16,11 +16,11 @@ from probclust.data.stored import resident
 from probclust.joint import Pass, trace_joint
 from probclust.likelihoods.mixed import Blocks
 from probclust.modes import mean_globals, mean_rows, sites_at_mode
-from probclust.rows import admit, evaluating
+from probclust.rows import admit, evaluating, require_contract
 from probclust.sampling import columns, placeholder
 from probclust.scoring import predict
 from probclust.sites import CLUSTER, Site
-from probclust.story import Story, checked_story
+from probclust.story import Story
 
 
 def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
@@ -52,7 +52,7 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
         >>> interpolate(pc.models.GaussianMixture(2, n_clusters=3), 0, 2, n=5).shape
         torch.Size([5, 2])
     """
-    checked_story(story)
+    require_contract(story)
     if positive("n", n) < 2:
         raise ValueError(f"n must be at least 2, both ends, got {n}")
     found = columns(story)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from probclust.arguments import checked_seed
-from probclust.contract import check_contract
+from probclust.contract import check_contract, check_structure
 from probclust.data.named import Named, Names, arranged
 from probclust.data.rounding import far_columns, merging_columns, named_columns
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
@@ -68,6 +68,14 @@ def _admit(story: Story, table: Named) -> Rows:
     else:
         check_support(story, rows)
     return rows
+
+
+def require_contract(story: Story) -> None:
+    """Check the story's contract as far as can be without rows, the first time: for functions that take none."""
+    checked_story(story)
+    if not (story.__dict__.get("_keeps_contract") or story.__dict__.get("_keeps_structure")):
+        check_structure(story)
+        story.__dict__["_keeps_structure"] = True
 
 
 def in_order(story: Story, x: Any) -> Named:

@@ -16,10 +16,10 @@ from probclust.joint import Pass, model_joint, trace_joint
 from probclust.likelihoods.totals import given_totals
 from probclust.missing import centre
 from probclust.networks import of_cluster
-from probclust.rows import admit, chunks, evaluating
+from probclust.rows import admit, chunks, evaluating, require_contract
 from probclust.scoring import log_joint
 from probclust.sites import CLUSTER, Site, global_values, local_latents, mean_of
-from probclust.story import Story, checked_story
+from probclust.story import Story
 from probclust.tempering import Temperature, Tempered
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def sample(
         RuntimeError: fewer than one draw in a thousand reaches `min_posterior`.
     """
     n = positive("n", n)
-    checked_story(story)
+    require_contract(story)
     wanted = _clusters(story, n, cluster)
     with evaluating(story, seed):
         shared = draw_globals(story)

@@ -309,3 +309,47 @@ def test_embeddings_of_impossible_clusters_are_finite():
     assert torch.isfinite(codes).all()
     assert (codes[:, 0] > codes[:, 1]).all()
     torch.testing.assert_close(codes.sum(1), torch.zeros(len(X)))
+
+
+@pytest.mark.parametrize("attributes", COMMON[:3])
+def test_a_common_scale_changes_no_imputation(attributes):
+    gaps = X.clone()
+    gaps[1] = math.nan
+    one, other = (pc.impute(story, gaps, draws=3, seed=0) for story in (line(**attributes), Line()))
+    torch.testing.assert_close(one.x, other.x)
+    torch.testing.assert_close(one.responsibilities, other.responsibilities)
+    torch.testing.assert_close(one.log_likelihood, other.log_likelihood)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda story: pc.sample(story, 3),
+        pc.modes,
+        lambda story: pc.interpolate(story, 0, 1),
+        lambda story: pc.impute(story, torch.full((2, 1), math.nan)),
+    ],
+    ids=["sample", "modes", "interpolate", "impute"],
+)
+def test_a_broken_story_is_refused_where_no_rows_come_first(function):
+    class Loose(Line):
+        def model(self, x):
+            pyro.sample("cluster", dist.Categorical(torch.ones(2)))
+            with self.plate(x):
+                pyro.sample("x", dist.Normal(torch.zeros(1), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(pc.ContractError, match="site 'cluster' of the model stands outside the plate"):
+        function(Loose())
+
+
+@pytest.mark.parametrize("name", ["draw", "row", "chain", "feature"])
+def test_a_site_with_the_name_of_a_dimension_is_refused_by_arviz_export_only(name):
+    class Named(Line):
+        def model(self, x):
+            with self.plate(x):
+                k = pyro.sample("cluster", dist.Categorical(torch.ones(2)))
+                pyro.sample(name, dist.Normal(self.loc[k], 1.0).to_event(1), obs=x)
+
+    assert pc.sample(Named(), 3)[name].shape == (3, 1)
+    with pytest.raises(ValueError, match=f"site '{name}' has the name of a dimension"):
+        pc.to_inference_data(Named(), X, draws=2)
