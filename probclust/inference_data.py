@@ -16,6 +16,7 @@ from probclust.alignment import cluster_order
 from probclust.arguments import checked_seed, positive
 from probclust.data.stored import Rows
 from probclust.joint import Joint, Locals, Pass, require_finite
+from probclust.locking import alone
 from probclust.measure import why_no_density
 from probclust.rows import admit, chunks, evaluating, in_order
 from probclust.sampling import columns, placeholder
@@ -111,7 +112,7 @@ def to_inference_data(
     for name in groups["log_likelihood"]:
         dims.setdefault(name, ["row"])
     _check_names(groups, dims)
-    with warnings.catch_warnings():
+    with alone, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version at import
         import arviz
     from probclust import __version__

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from probclust.arguments import checked_seed, positive
 from probclust.data.stored import resident
+from probclust.locking import alone
 from probclust.rows import admit, in_order
 from probclust.sampling import rows_of, sample
 from probclust.scoring import draws_latents, log_joint
@@ -137,7 +138,7 @@ def _feature(real: Array, generated: Array, rng: np.random.Generator) -> dict[st
         order = np.lexsort((rng.random(n + m), np.concatenate([real, generated])))  # equal values in random order
         rank = np.empty(n + m)
         rank[order] = np.arange(n + m)
-        with warnings.catch_warnings():
+        with alone, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # it falls back to the asymptotic distribution
             statistic, p_value = stats.ks_2samp(rank[:n], rank[n:])
     return {"test": "ks", "statistic": float(statistic), "p_value": float(p_value)} | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,6 @@ from sklearn.model_selection import KFold
 
 from probclust.arguments import checked_seed, positive
 from probclust.data.checks import as_rows
-from probclust.errors import FitWarning
 from probclust.fitting import fit
 from probclust.locking import alone
 from probclust.measure import why_no_density
@@ -110,9 +108,8 @@ def select_n_clusters(
         parts = []
         for train, test in splits:
             story = _built(build, k, seed)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FitWarning)  # too many clusters do leave some of them empty
-                record = fit(story, rows[train], seed=seed, **{"progress": False, **options})
+            story.may_empty = True  # too many clusters do leave some of them empty
+            record = fit(story, rows[train], seed=seed, **{"progress": False, **options})
             seconds[k] += record.seconds
             reason = why_no_density(story, rows[test])
             if reason is not None:
