@@ -172,7 +172,8 @@ def fit(
         run = Run(story, _placed(rows, trainer.device), known, seed, pairs=pairs)
         learn_totals(story, run.x)
         FitLoop(trainer, steps, run, n_init, keeper, bar).run()
-    story.eval()
+    with alone:
+        story.eval()
     position = keeper.position
     history = [entry for entry in position.history if entry["restart"] == position.best_restart]
     if history and group.is_first:

@@ -18,6 +18,7 @@ from pyro import poutine
 from pyro.poutine.runtime import _PYRO_STACK
 from sklearn.model_selection import GridSearchCV
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import probclust as pc
 from probclust.locking import Alone, alone
@@ -339,3 +340,116 @@ def test_the_callers_own_handlers_stay():
             pc.predict(story, X)
         assert before == _PYRO_STACK
     assert tracer not in _PYRO_STACK
+
+
+class DrawsWithin(TorchDispatchMode):
+    """Fails where an operation draws from torch's own generator outside of the lock."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        draws = torch.Tag.nondeterministic_seeded in function.tags and (kwargs or {}).get("generator") is None
+        assert not draws or is_within(), function
+        return function(*args, **(kwargs or {}))
+
+
+def is_within() -> bool:
+    return alone.owner == threading.get_ident()
+
+
+PUBLIC = {
+    **SCORES,
+    "fit": lambda story: pc.fit(story, X, recipe=[pc.SVI(epochs=2)], batch_size=20),
+    "fit by its recipe": lambda story: pc.fit(story, X, recipe={"pretrain_epochs": 1, "epochs": 1}, n_init=2),
+    "estimator": lambda story: pc.DeepMixture("gmm", 2, epochs=1, random_state=0).fit(X.numpy()).sample(3),
+    "compare": lambda story: pc.compare({"it": story}, X),
+    "reconstruct": lambda story: pc.reconstruct(story, X),
+    "responsibilities": lambda story: pc.responsibilities(story, X),
+    "sample_posterior": lambda story: pc.sample_posterior(story, X, draws=2, seed=0),
+    "modes": lambda story: pc.modes(story),
+    "interpolate": lambda story: pc.interpolate(story, 0, 1, n=3),
+    "impute": lambda story: pc.impute(story, torch.where(X > 1, torch.nan, X)),
+    "predictive_check": lambda story: pc.predictive_check(story, X),
+    "prototypes": lambda story: pc.prototypes(story, X),
+    "to_inference_data": lambda story: pc.to_inference_data(story, X, draws=2),
+    "select_n_clusters": lambda story: pc.select_n_clusters(
+        lambda k: pc.models.GaussianMixture(4, k), X, [1, 2], cv=2, epochs=1
+    ),
+    "build": lambda story: pc.models.VaDE(4, 3, hidden=(8,), latent_dim=2, global_guide="normal"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_a_process_has_once_is_touched_within_the_lock_alone(name, monkeypatch):
+    """Pyro's handlers and settings, torch's generator and matrix precision and the modes of modules."""
+
+    def watch(owner, what):
+        original = getattr(owner, what)
+
+        def watched(*args, **kwargs):
+            assert is_within(), what
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, what, watched)
+
+    story = vade()
+    for owner, what in (
+        (torch, "manual_seed"),
+        (torch, "set_rng_state"),
+        (torch.random, "set_rng_state"),
+        (torch, "set_float32_matmul_precision"),
+        (pyro.poutine.messenger.Messenger, "__enter__"),
+        (pyro.settings, "set"),
+        (nn.Module, "train"),
+    ):
+        watch(owner, what)
+    with DrawsWithin():
+        PUBLIC[name](story)
+
+
+def test_ctrl_c_while_another_thread_is_within_leaves_the_lock_in_order():
+    held, over = threading.Event(), threading.Event()
+
+    def holds() -> None:
+        with alone:
+            held.set()
+            over.wait(60)
+
+    def interrupts() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=holds)
+    thread.start()
+    held.wait()
+    threading.Thread(target=interrupts).start()
+    with pytest.raises(KeyboardInterrupt), alone:
+        raise AssertionError("the lock was held by the other")
+    over.set()
+    thread.join()
+    assert in_threads([lambda: pc.predict(gmm(), X)] * 4)[0].shape == (60,)
+
+
+def test_a_story_may_be_scored_while_it_is_fitted():
+    """Each score is that of the weights between two epochs."""
+    story, over, scores = gmm(), threading.Event(), []
+
+    def score() -> None:
+        while not over.is_set():
+            scores.append(float(pc.elbo(story, X).mean()))
+
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(score) for _ in range(2)]
+        try:
+            seen = [pc.elbo(story, X).mean().item()]
+
+            class Notes(Progress):
+                def advance(self, loss=None):
+                    seen.append(pc.elbo(story, X).mean().item())
+
+            pc.fit(story, X, recipe=[pc.SVI(epochs=15)], batch_size=10, progress=Notes())
+        finally:
+            over.set()
+        for job in jobs:
+            job.result()
+    seen.append(pc.elbo(story, X).mean().item())
+    assert len(set(scores)) > 3
+    assert set(scores) <= set(seen)
