@@ -31,6 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
 X = torch.as_tensor(np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32))
 
 
+SMALL = {"hidden": (8,), "latent_dim": 2}
+
+
 def gmm(seed: int = 0) -> pc.Story:
     torch.manual_seed(seed)
     return pc.models.GaussianMixture(4, 3).eval()
@@ -129,7 +132,7 @@ def test_estimators_built_and_fitted_in_threads_are_those_of_one_thread():
 
     def fitted(seed: int) -> np.ndarray:
         model = pc.DeepMixture(
-            "vade", 3, story_arguments={"hidden": (8,), "latent_dim": 2}, epochs=2, random_state=seed
+            "vade", 3, story_arguments=SMALL, recipe={"pretrain_epochs": 1, "epochs": 2}, random_state=seed
         )
         return model.fit(X.numpy()).transform(X.numpy())
 
