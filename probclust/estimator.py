@@ -18,7 +18,7 @@ from torch import Tensor
 
 from probclust.arguments import flag, positive
 from probclust.building import new_story
-from probclust.data.checks import as_array, enough_rows
+from probclust.data.checks import as_array, check_finite, enough_rows
 from probclust.data.labels import label_values
 from probclust.data.named import Named, arranged
 from probclust.engines import Engine
@@ -224,18 +224,18 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             check_is_fitted(self)
         table = arranged(X, None if reset else self.story_.feature_names, "X", missing=self._takes_missing())
         values = table.values
-        if isinstance(values, Tensor):
+        if table.names is not None or isinstance(values, Tensor | pd.DataFrame):
             values = as_array(table, "X")
-        elif hasattr(X, "var_names"):  # of an AnnData, whose X is often sparse
-            values = pd.DataFrame(as_array(table, "X"), columns=table.names)
         rows = validate_data(
             self,
-            values,
+            values if table.names is None else pd.DataFrame(values, columns=list(table.names)),
             reset=reset,
             dtype=[np.float32, np.float64],
             ensure_min_samples=2 if reset else 1,
-            ensure_all_finite="allow-nan" if self._takes_missing() else True,
+            ensure_all_finite=False,
         )
+        rows = np.require(rows, requirements=["W"])
+        check_finite(rows, rows, name="X", missing=self._takes_missing(), columns=table.names)
         return Named(rows, table.names)
 
     def _takes_missing(self) -> bool:

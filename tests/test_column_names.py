@@ -162,6 +162,10 @@ def test_the_estimator_puts_columns_in_order(frame):
         assert (call(swapped(frame)) == call(frame)).all()
     with pytest.raises(ValueError, match="without 'dose'"):
         estimator.predict(frame.drop(columns="dose"))
+    mixed = frame.set_axis(["age", 1, 2.5], axis="columns")
+    estimator = pc.DeepMixture("gmm", n_clusters=2, epochs=1, random_state=0).fit(mixed)
+    assert estimator.feature_names_in_.tolist() == ["age", "1", "2.5"]
+    assert (estimator.predict(mixed[[2.5, "age", 1]]) == estimator.predict(mixed)).all()
 
 
 def test_the_command_line_goes_by_names(mixture, frame, tmp_path, capsys):
@@ -223,6 +227,16 @@ def test_real_annotated_matrices(mixture, frame, tmp_path):
         opened(anndata.AnnData(obs=pd.DataFrame(index=["a", "b"])))
 
 
+class Dask:
+    """A frame of a library whose frames do not turn into pandas' by themselves."""
+
+    def __init__(self, frame):
+        self.frame, self.columns, self.shape = frame, frame.columns, frame.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.frame.to_numpy(dtype)
+
+
 class Polars:
     """A table of another library that turns into a frame."""
 
@@ -241,7 +255,7 @@ def test_tables_of_other_libraries_keep_their_names(mixture, frame):
     table = swapped(frame)
     array = xarray.DataArray(table.to_numpy(), dims=("row", "feature"), coords={"feature": list(table.columns)})
     records = table.to_records(index=False)
-    for x in (Polars(table), array, pyarrow.Table.from_pandas(table), records, np.array(records)):
+    for x in (Polars(table), Dask(table), array, pyarrow.Table.from_pandas(table), records, np.array(records)):
         assert torch.equal(pc.log_joint(mixture, x), pc.log_joint(mixture, frame))
     assert opened(xarray.DataArray(table.to_numpy())).names is None
 

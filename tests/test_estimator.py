@@ -153,10 +153,20 @@ def test_classes_of_any_type_may_have_gaps_and_be_missing(y, classes):
     assert known.tolist() == [first, 1 - first, -1] * 40
 
 
+def test_bad_columns_and_cells_of_a_frame_are_named():
+    frame = pd.DataFrame(X).add_prefix("c")
+    for column, said in (("x", "such as 'x' in row 0"), (pd.Timestamp("2020-01-01"), "got dtype datetime64")):
+        with pytest.raises(TypeError, match=rf"X must hold numbers only, .*{said}.* in column 'c1'"):
+            gmm().fit(frame.assign(c1=column))
+    frame.loc[7, "c1"] = np.nan
+    with pytest.raises(ValueError, match=r"X contains NaN, first in row 7, column 1 \('c1'\): impute such values"):
+        gmm().fit(frame)
+
+
 def test_tensors_are_taken_and_masks_are_not_lost():
     expected = gmm().fit(X).labels_
     assert (gmm().fit(torch.tensor(X).requires_grad_()).labels_ == expected).all()
-    masked = np.ma.array(X, mask=False)
+    masked = np.ma.array(X.copy(), mask=False)
     masked.data[:5], masked.mask[:5] = -999, True
     with pytest.raises(ValueError, match="X must have no masked values, first in row 0, column 0"):
         gmm().fit(masked)

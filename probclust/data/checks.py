@@ -144,8 +144,7 @@ def as_array(table: Named, name: str) -> NDArray[Any]:
     """
     x = table.values
     if isinstance(x, Tensor):
-        x = x.detach().cpu()
-        x = (x.to_dense() if x.layout != torch.strided else x).resolve_conj().resolve_neg()
+        x = x.detach().cpu().resolve_conj().resolve_neg()
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     elif isinstance(x, pd.DataFrame):
         x = frame_values(x, name)

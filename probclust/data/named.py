@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
+from probclust.data.dataset import Dataset
 from probclust.data.tables import Table
 
 Names = tuple[str, ...]
@@ -44,7 +46,8 @@ def opened(x: Any, name: str = "x", *, missing: bool = False) -> Named:
 
     Args:
         x: an array (also a masked, structured or memory-mapped one), a tensor, a list of lists, a SciPy sparse matrix,
-            an AnnData (its `X`), a frame of pandas, or what turns into one (`to_pandas`: polars, pyarrow, xarray).
+            an AnnData (its `X`), a frame of pandas or what turns into one (`to_pandas`: polars, pyarrow, xarray), or a
+            data set of `probclust.data` (its `x`).
         name: what the error messages call it.
         missing: make masked entries NaN; else they are refused.
 
@@ -54,6 +57,8 @@ def opened(x: Any, name: str = "x", *, missing: bool = False) -> Named:
     """
     if isinstance(x, Named):
         return x
+    if isinstance(x, Dataset):
+        x = x.x
     if hasattr(x, "to_pandas") and not isinstance(x, np.ndarray):
         x = x.to_pandas()
     elif _is_annotated(x):
@@ -62,10 +67,9 @@ def opened(x: Any, name: str = "x", *, missing: bool = False) -> Named:
         x = pd.DataFrame.from_records(x.ravel())
     if isinstance(x, pd.DataFrame):
         return Named(x, _names(x.columns))
-    columns = getattr(x, "columns", None) if isinstance(x, Table) or hasattr(x, "table") else None
-    if columns is not None:
-        return Named(x, _names(columns))
-    return Named(_unmasked(_known_kind(x, name), name, missing), None)
+    values = _unmasked(_known_kind(x, name), name, missing)
+    columns = getattr(x, "columns", None)  # of rows that are read in parts, and of frames that pandas does not know
+    return Named(values, None if columns is None else _names(columns))
 
 
 def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: bool = False) -> Named:
@@ -96,10 +100,10 @@ def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: 
     values = table.values
     if isinstance(values, pd.DataFrame):
         values = values.iloc[:, order]
-    elif hasattr(values, "select"):
+    elif hasattr(values, "table") or isinstance(values, Table):
         values = values.select(wanted)
     else:
-        values = (values.tocsr() if hasattr(values, "tocsr") else values)[:, order]
+        values = (values.tocsr() if hasattr(values, "tocsr") else np.asarray(values))[:, order]
     return Named(values, wanted)
 
 
@@ -154,10 +158,12 @@ def _known_kind(x: Any, name: str) -> Any:
 
 
 def _unmasked(x: Any, name: str, missing: bool) -> Any:
-    """`x` without its mask: NumPy and torch would take what stands behind it for values."""
+    """`x` without its mask, behind which NumPy and torch would take what stands for values; tensors dense."""
     if isinstance(x, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in x):
         x = np.ma.stack(x)
     is_masked_tensor = type(x).__name__ == "MaskedTensor"
+    if isinstance(x, Tensor) and not is_masked_tensor:
+        return x if x.layout == torch.strided else x.to_dense()
     if not is_masked_tensor and not isinstance(x, np.ma.MaskedArray):
         return x
     if is_masked_tensor:
