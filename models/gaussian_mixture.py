@@ -116,18 +116,20 @@ class GaussianMixture(Story):
 
     def _em(self, run: Run) -> None:
         x = complete_rows(run).cpu().double()
+        centre = x.mean(0)
+        x = x - centre  # scikit-learn takes variances for differences of means of squares
         settings: dict[str, Any] = {"covariance_type": self.covariance_type, "reg_covar": self.reg_covar}
         mixture = self.weights.gaussians(x.numpy(), random_state=run.seed % 2**32, **settings)  # which takes 32 bits
-        with warnings.catch_warnings():  # what EM leaves, SVI goes on with
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # what EM leaves, SVI goes on with
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = mixture.fit_predict(x.numpy())
-        order = self.weights.order(labels, run)
-        if run.y is None:
-            self.set_parameters(mixture, order, n_rows=len(x))
-            return
-        start_from(np.argsort(order)[labels], run)
-        start, y = (value.cpu() for value in (run.memory[START], run.y))
-        self.set_parameters(semi_supervised_em(x, start, y, n_clusters=self.n_clusters, **settings), n_rows=len(x))
+        order: Any = self.weights.order(labels, run)
+        if run.y is not None:
+            start_from(np.argsort(order)[labels], run)
+            start, y = (value.cpu() for value in (run.memory[START], run.y))
+            mixture, order = semi_supervised_em(x, start, y, n_clusters=self.n_clusters, **settings), None
+        found = [torch.as_tensor(value) for value in (mixture.weights_, mixture.means_, mixture.covariances_)]
+        self.set_parameters(Gaussians(found[0], found[1] + centre, found[2]), order, n_rows=len(x))
 
     @torch.no_grad()
     def set_parameters(self, mixture: SklearnMixture | Gaussians, order: Any = None, n_rows: int = 1) -> None:

@@ -188,7 +188,7 @@ class FitLoop:
     def _is_refining(self) -> bool:
         """Whether the step goes on from a bound that is exact, so that weights worth keeping came before it."""
         before = self.keeper.position.before
-        return before is not None and math.isfinite(before) and not draws_latents(self.story)
+        return before is not None and math.isfinite(before) and not draws_latents(self.story, of_rows=True)
 
     def _keep_better(self) -> None:
         """Undo an SVI step that ended with a lower bound than it began with, which an earlier step had found."""

@@ -156,9 +156,15 @@ def _finite_table(story: Story, joint: Joint) -> Tensor:
     return joint.table
 
 
-def draws_latents(story: Story) -> bool:
-    """Whether the guide draws anything but the cluster, so that bounds need several particles."""
+def draws_latents(story: Story, *, of_rows: bool = False) -> bool:
+    """Whether the guide draws anything but the cluster, so that bounds need several particles.
+
+    Args:
+        story: the story.
+        of_rows: leave global latents out.
+    """
     with evaluating(story, 0):
         x = torch.zeros(2, story.n_features, dtype=story.dtype, device=story.device)
         guide = Pass().run(story.complete_guide, x)
-    return any(site.is_random for name, site in guide.items() if name != CLUSTER)
+    sites = [site for name, site in guide.items() if name != CLUSTER and (site.local or not of_rows)]
+    return any(site.is_random for site in sites)

@@ -142,10 +142,15 @@ class Trainer:
             itself; None where it did so before any row was seen.
 
         Raises:
-            NonFiniteError: the epoch's loss is NaN or infinite.
+            NonFiniteError: the epoch's loss is NaN or infinite, or a matrix could not be factorised.
         """
-        with self.working():
-            return self._epoch(epoch, seed, checked)
+        try:
+            with self.working():
+                return self._epoch(epoch, seed, checked)
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise NonFiniteError(
+                f"step '{self.step.name}', epoch {epoch}: {error}. Lower the learning rate, or bound scales from below"
+            ) from error
 
     def _epoch(self, epoch: int, seed: int, checked: bool) -> dict[str, Any] | None:
         run, y = self.run, self.loss.y

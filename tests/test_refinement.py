@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO, config_enumerate
@@ -10,6 +12,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from sklearn.preprocessing import StandardScaler
 from stopping import stopped_after
+from torch import nn
 
 import probclust as pc
 from probclust.models import GaussianMixture
@@ -38,6 +41,17 @@ def test_the_default_mixture_is_as_likely_as_scikit_learns(name):
     expected = SklearnMixture(n_clusters, random_state=0).fit(x).score(x)
     assert record.bound > expected - 0.01
     assert float(pc.log_likelihood(story, x).mean()) == pytest.approx(record.bound, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+@pytest.mark.parametrize("arguments", [{"weights": "dirichlet"}, {"weights": "uniform"}, {"missing": True}], ids=str)
+def test_the_same_holds_of_other_mixtures(arguments):
+    x, n_clusters = TABLES["0/1"]
+    if "missing" in arguments:
+        x = np.where(np.random.default_rng(3).random(x.shape) < 0.05, np.nan, x)
+    story = GaussianMixture(x.shape[1], n_clusters, **arguments)
+    em = pc.fit(story, x, recipe=story.recipe()[:1]).bound
+    assert pc.fit(story, x).bound >= em
 
 
 SPOILS = pc.SVI(epochs=2, learning_rate=3.0, schedule="constant")
@@ -119,6 +133,27 @@ def test_a_step_that_breaks_leaves_what_came_before_it():
     assert record.bound == expected
     with pytest.raises(pc.NonFiniteError, match="step 'svi'"):  # nothing came before it
         pc.fit(story, x, recipe=[pc.SVI(epochs=5, learning_rate=1e30)])
+
+
+class Factored(pc.Story):
+    """Its covariance is no longer positive definite once it is trained."""
+
+    def __init__(self, n_features, n_clusters):
+        super().__init__(n_features=n_features, n_clusters=n_clusters)
+        self.covariance = nn.Parameter(torch.eye(n_features))
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("cluster", dist.Categorical(torch.ones(self.n_clusters)))
+            pyro.sample("x", dist.MultivariateNormal(torch.zeros(self.n_features), self.covariance), obs=x)
+
+    def guide(self, x):
+        pass
+
+
+def test_a_factorisation_that_fails_is_told_with_its_step():
+    with pytest.raises(pc.NonFiniteError, match=r"step 'svi', epoch \d+: linalg.cholesky.*Lower the learning"):
+        pc.fit(Factored(4, 2), blobs(90, 4), epochs=5, learning_rate=1.0)
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

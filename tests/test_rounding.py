@@ -53,6 +53,17 @@ def test_a_mixture_of_map_metres_is_scikit_learns():
 
 
 @pytest.mark.parametrize(
+    "arguments", [{"covariance_type": "diag"}, {"covariance_type": "spherical"}, {"missing": True}]
+)
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
+def test_the_same_holds_of_other_mixtures(arguments):
+    x, y = plots()
+    story = pc.models.GaussianMixture(2, 2, **arguments)
+    pc.fit(story, x)
+    assert adjusted_rand_score(y, pc.predict(story, x)) == 1
+
+
+@pytest.mark.parametrize(
     ("kind", "names"),
     [
         (lambda x: pd.DataFrame(x, columns=["north", "east"]), r"columns 0 \('north'\), 1 \('east'\)"),
