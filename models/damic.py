@@ -30,6 +30,7 @@ range (there: ReLU, ReLU and sigmoid), and no layer is batch-normalised.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -44,7 +45,7 @@ from probclust.code_density import CodeDensity
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
 from probclust.joint import Pass
-from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
+from probclust.likelihoods import Gaussian, Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import Autoencoder, StackedMLP, check_sizes, mlp, redraw
 from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
 from probclust.rows import admit, chunks, evaluating
@@ -92,12 +93,14 @@ class DAMIC(Story):
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         check_sizes(1 if latent_dim is None else latent_dim, hidden=hidden, gate_hidden=gate_hidden)
         self.latent_dim = latent_dim or n_clusters
+        part = likelihood_named(likelihood or Gaussian(n_features, scale=1.0), n_features)
+        n_seen = n_inputs(part, n_features)
         self.has_gate = gate
         if gate:
-            self.embedding = mlp([n_features, *gate_hidden, embedding_dim or n_clusters])
+            self.embedding = mlp([n_seen, *gate_hidden, embedding_dim or n_clusters])
             self.gate = nn.Linear(embedding_dim or n_clusters, n_clusters)
-        self.likelihood = likelihood_named(likelihood or Gaussian(n_features, scale=1.0), n_features)
-        self.encoders = StackedMLP(n_clusters, [n_features, *hidden, self.latent_dim])
+        self.likelihood = part
+        self.encoders = StackedMLP(n_clusters, [n_seen, *hidden, self.latent_dim])
         self.decoders = StackedMLP(
             n_clusters, [self.latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)]
         )
@@ -106,20 +109,21 @@ class DAMIC(Story):
 
     def model(self, x: Tensor) -> None:
         """p(cluster | x) p(x | cluster, x)."""
+        seen = encoder_inputs(self.likelihood, x)
         with pyro.plate("data", x.shape[0]):
             logits = self.uniform
             if self.has_gate:
-                h = pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
+                h = pyro.sample("h", dist.Delta(self.embedding(seen), event_dim=1))
                 logits = self.gate(h)
             cluster = pyro.sample("cluster", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
-            code = run_experts(self.encoders, x, cluster)
+            code = run_experts(self.encoders, seen, cluster)
             pyro.sample("x", self.likelihood(run_experts(self.decoders, code, cluster)), obs=x)
 
     def guide(self, x: Tensor) -> None:
         """The embedding h(x), which is no random variable: a site so that `pc.embed` finds it."""
         if self.has_gate:
             with pyro.plate("data", x.shape[0]):
-                pyro.sample("h", dist.Delta(self.embedding(x), event_dim=1))
+                pyro.sample("h", dist.Delta(self.embedding(encoder_inputs(self.likelihood, x)), event_dim=1))
 
     def generative(self, x: Tensor) -> None:
         """p(cluster) p(z | cluster) p(x | z, cluster), z the code of the cluster's expert: what `pc.sample` draws from.
@@ -177,8 +181,9 @@ class DAMIC(Story):
             documents: whether rows are documents, and columns their words' weights.
         """
         chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
-        single = Autoencoder(self.n_features, start_hidden, start_dim)
-        networks = single.encoder, single.decoder, [single]
+        seen = partial(view, self.likelihood)
+        single = Autoencoder(n_inputs(self.likelihood, self.n_features), start_hidden, start_dim)
+        networks = lambda x: single.encoder(seen(x)), single.decoder, [single]
         objective = "exact" if self.has_gate else "hard"
 
         def draw_weights(run: Run) -> None:
@@ -198,14 +203,16 @@ class DAMIC(Story):
                 SVI(name="svi" + again, epochs=epochs, learning_rate=5e-4, batch_size=64, objective=objective),
             ]
         if chosen in FROM_ROWS:  # which needs no codes
-            start: list[Step] = [start_from_rows(chosen, image_shape=image_shape, lengths=lengths)]
+            start: list[Step] = [start_from_rows(chosen, view=seen, image_shape=image_shape, lengths=lengths)]
         else:
             start = pretrained_start(
                 chosen,
                 *networks,
                 pretrain_epochs,
+                view=seen,
                 image_shape=image_shape,
                 layerwise_epochs=layerwise_epochs,
+                perceptrons=(single.encoder, single.decoder),
             )
         return [
             Compute(name="weights", run=draw_weights),
@@ -244,7 +251,12 @@ class DAMIC(Story):
         rows = admit(self, x)
         labels = predict(self, rows).to(self.device)
         with evaluating(self, 0):
-            codes = torch.cat([run_experts(self.encoders, b, labels[part]) for part, b in chunks(self, rows)])
+            codes = torch.cat(
+                [
+                    run_experts(self.encoders, encoder_inputs(self.likelihood, batch), labels[part])
+                    for part, batch in chunks(self, rows)
+                ]
+            )
         self.codes.fit(codes, labels)
 
     def _start_again(self, run: Run) -> None:
@@ -256,9 +268,10 @@ class DAMIC(Story):
 
     def _gate_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of p(cluster | x) to the starting clusters, mean over rows."""
-        return functional.cross_entropy(self.gate(self.embedding(batch.x)), batch.run.memory[START][batch.index])
+        h = self.embedding(encoder_inputs(self.likelihood, batch.x))
+        return functional.cross_entropy(self.gate(h), batch.run.memory[START][batch.index])
 
     def _experts_loss(self, batch: Batch) -> Tensor:
         """Minus log p(x | f_k(x)) of each expert on rows of its own starting cluster, mean over rows."""
         x = own_rows(batch)
-        return -self.likelihood(self.decoders(self.encoders(x))).log_prob(x).mean()
+        return -self.likelihood(self.decoders(self.encoders(encoder_inputs(self.likelihood, x)))).log_prob(x).mean()

@@ -31,6 +31,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -44,13 +45,13 @@ from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_sta
 from probclust.code_density import CodeDensity
 from probclust.diagonal_normal import DiagonalNormal
 from probclust.image_shape import ImageShape
-from probclust.likelihoods import Gaussian, Likelihood, likelihood_named, n_outputs
+from probclust.likelihoods import Gaussian, Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import check_sizes, mlp
 from probclust.recipe import START, SVI, Batch, Compute, Run, Step
 from probclust.rows import admit
 from probclust.scoring import predict
 from probclust.story import Story
-from probclust.warm_start import cluster_moments, encode_all, rescale_codes
+from probclust.warm_start import cluster_moments, decoder_start, encode_all, rescale_codes
 
 
 class DCN(Story):
@@ -91,7 +92,7 @@ class DCN(Story):
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         check_sizes(latent_dim, hidden=hidden)
         self.likelihood = likelihood_named(likelihood or Gaussian(n_features, scale=math.sqrt(0.5)), n_features)
-        self.encoder = mlp([n_features, *hidden, latent_dim])
+        self.encoder = mlp([n_inputs(self.likelihood, n_features), *hidden, latent_dim])
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.centroids = nn.Parameter(torch.randn(n_clusters, latent_dim))
         self.codes = CodeDensity(n_clusters, latent_dim)
@@ -109,7 +110,7 @@ class DCN(Story):
     def guide(self, x: Tensor) -> None:
         """The code, a point."""
         with pyro.plate("data", x.shape[0]):
-            pyro.sample("z", dist.Delta(self.encoder(x), event_dim=1))
+            pyro.sample("z", dist.Delta(self.encode(x), event_dim=1))
 
     def generative(self, x: Tensor) -> None:
         """The model with the fitted density of codes in place of the centroids' own: what `pc.sample` draws from.
@@ -156,6 +157,7 @@ class DCN(Story):
         if fit_epochs is None:
             fit_epochs = 5 if chosen in ("neighbours", *FROM_ROWS) else 0
         networks = [self.encoder, self.decoder, self.likelihood]
+        seen = partial(view, self.likelihood)
         fit = SVI(
             name="fit to start",
             epochs=fit_epochs or 1,
@@ -169,18 +171,24 @@ class DCN(Story):
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *pretrained_start(
                 chosen,
-                self.encoder,
-                self.decode,
+                self.encode,
+                lambda z: seen(self.decode(z)),
                 [self.encoder, self.decoder],
                 pretrain_epochs,
+                view=seen,
                 image_shape=image_shape,
                 lengths=lengths,
             ),
             Compute(name="centroids", run=self._set_centroids),
+            *decoder_start(self.encode, self.decoder, self.likelihood),
             *([fit] if fit_epochs else []),
             InTurn(epochs=epochs, learning_rate=5e-4, batch_size=64, modules=networks, objective="hard"),
             Compute(name="codes", run=lambda run: self.fit_codes(run.x)),
         ]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(rows, latent_dim) codes of (rows, n_features)."""
+        return self.encoder(encoder_inputs(self.likelihood, x))
 
     def decode(self, z: Tensor) -> Tensor:
         """(rows, n_features) mean of x given (rows, latent_dim) codes."""
@@ -196,7 +204,7 @@ class DCN(Story):
             x: (rows, n_features), a batch.
             known: (rows,) known clusters, -1 where unknown.
         """
-        z = self.encoder(x)
+        z = self.encode(x)
         labels = torch.cdist(z, self.centroids).argmin(1)
         if known is not None:
             labels = torch.where(known >= 0, known, labels)
@@ -213,12 +221,12 @@ class DCN(Story):
             x: (rows, n_features).
         """
         rows = admit(self, x).to(self.device)
-        self.codes.fit(encode_all(self.encoder, rows), predict(self, rows).to(self.device))
+        self.codes.fit(encode_all(self.encode, rows), predict(self, rows).to(self.device))
 
     @torch.no_grad()
     def _set_centroids(self, run: Run) -> None:
         """Centroids and their counts from the codes of each starting cluster; codes to unit scale first."""
-        codes = rescale_codes(encode_all(self.encoder, run.x), self.encoder[-1], self.decoder)
+        codes = rescale_codes(encode_all(self.encode, run.x), self.encoder[-1], self.decoder)
         self.centroids.copy_(cluster_moments(codes, run.memory[START], self.n_clusters)[1])
         self.counts.copy_(run.memory[START].bincount(minlength=self.n_clusters))
 

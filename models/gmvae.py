@@ -34,6 +34,7 @@ the weights a are learned (there 1/K), and q(w | x) and each cluster's m_k, s_k 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import pyro
@@ -47,13 +48,13 @@ from probclust.diagonal_normal import DiagonalNormal
 from probclust.experts import run_experts
 from probclust.image_shape import ImageShape
 from probclust.joint import Joint
-from probclust.likelihoods import Likelihood, likelihood_named, n_outputs
+from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
 from probclust.networks import GaussianEncoder, StackedMLP, check_sizes, mlp
 from probclust.objectives import Exact
 from probclust.recipe import START, SVI, Compute, Run, Step
 from probclust.sites import CLUSTER
 from probclust.story import Story
-from probclust.warm_start import cluster_moments, encode_all, inverse_softplus, rescale_codes
+from probclust.warm_start import cluster_moments, decoder_start, encode_all, inverse_softplus, rescale_codes
 
 
 class GMVAE(Story):
@@ -91,10 +92,12 @@ class GMVAE(Story):
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
         check_sizes(latent_dim, hidden=hidden, w_hidden=w_hidden, prior_hidden=prior_hidden)
-        self.encoder = GaussianEncoder(n_features, hidden, latent_dim)
-        self.w_encoder = GaussianEncoder(n_features, w_hidden, w_dim)
+        part = likelihood_named(likelihood, n_features)
+        n_seen = n_inputs(part, n_features)
+        self.encoder = GaussianEncoder(n_seen, hidden, latent_dim)
+        self.w_encoder = GaussianEncoder(n_seen, w_hidden, w_dim)
         self.prior_networks = StackedMLP(n_clusters, [w_dim, *prior_hidden, 2 * latent_dim])
-        self.likelihood = likelihood_named(likelihood, n_features)
+        self.likelihood = part
         self.decoder = mlp([latent_dim, *reversed(hidden), n_outputs(self.likelihood, n_features)])
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.w_dim = w_dim
@@ -114,9 +117,10 @@ class GMVAE(Story):
 
     def guide(self, x: Tensor) -> None:
         """q(z | x) q(w | x)."""
+        seen = encoder_inputs(self.likelihood, x)
         with pyro.plate("data", x.shape[0]):
-            pyro.sample("z", self.encoder(x))
-            pyro.sample("w", self.w_encoder(x))
+            pyro.sample("z", self.encoder(seen))
+            pyro.sample("w", self.w_encoder(seen))
 
     def recipe(
         self,
@@ -154,6 +158,7 @@ class GMVAE(Story):
         if chosen == "none":
             return [weights, SVI(epochs=epochs or 100, learning_rate=1e-3, batch_size=64, objective=objective)]
         modules = [self.encoder.trunk, self.encoder.loc, self.decoder]
+        seen = partial(view, self.likelihood)
         fit = SVI(
             name="fit to start",
             epochs=fit_epochs,
@@ -166,17 +171,28 @@ class GMVAE(Story):
             weights,
             *pretrained_start(
                 chosen,
-                self.encoder.mean,
-                self.decode,
+                self.encode,
+                lambda z: seen(self.decode(z)),
                 modules,
                 pretrain_epochs,
+                view=seen,
                 image_shape=image_shape,
                 lengths=lengths,
             ),
             Compute(name="prior", run=self._set_prior),
+            *decoder_start(self.draw, self.decoder, self.likelihood, epochs=fit_epochs),
             fit,
             SVI(epochs=epochs or 5, learning_rate=2e-4, batch_size=64, objective=objective),
         ]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """(rows, latent_dim) mean of q(z | x), from (rows, n_features)."""
+        return self.encoder.mean(encoder_inputs(self.likelihood, x))
+
+    def draw(self, x: Tensor) -> Tensor:
+        """(rows, latent_dim) draw from q(z | x), from (rows, n_features)."""
+        z: Tensor = self.encoder(encoder_inputs(self.likelihood, x)).rsample()
+        return z
 
     def decode(self, z: Tensor) -> Tensor:
         """(rows, n_features) mean of x given (rows, latent_dim) codes."""
@@ -185,7 +201,7 @@ class GMVAE(Story):
     @torch.no_grad()
     def _set_prior(self, run: Run) -> None:
         """Start as a VaDE: components of each starting cluster's codes, whatever w; codes to unit scale first."""
-        codes = rescale_codes(encode_all(self.encoder.mean, run.x), self.encoder.loc, self.decoder)
+        codes = rescale_codes(encode_all(self.encode, run.x), self.encoder.loc, self.decoder)
         weights, loc, variance = cluster_moments(codes, run.memory[START], self.n_clusters)
         self.logits.copy_(weights.log())
         last: Any = self.prior_networks.layers[-1]

@@ -43,6 +43,7 @@ from probclust.starting_labels import complete_rows
 from probclust.story import Story
 from probclust.warm_start import (
     cluster_moments,
+    decoder_start,
     directions,
     encode_all,
     gmm_start,
@@ -141,7 +142,8 @@ class VaDE(Story):
         """Pre-train, start the prior from clusters of the codes, fit to them, then SVI.
 
         Unlike the paper, the default pre-trains with neighbours and starts from k-means on the codes' directions; for
-        images, it starts from clusters of a neighbour embedding.
+        images, it starts from clusters of a neighbour embedding. For counts, the decoder is fitted to the codes before
+        both are (`decoder_start`).
 
         Args:
             pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding, which the codes then follow;
@@ -182,6 +184,7 @@ class VaDE(Story):
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *start,
             Compute(name="prior", run=self._set_prior),
+            *decoder_start(self.draw, self.decoder, self.likelihood, epochs=fit_epochs),
             SVI(
                 name="fit to start",
                 epochs=fit_epochs,
@@ -196,6 +199,11 @@ class VaDE(Story):
     def encode(self, x: Tensor) -> Tensor:
         """(rows, latent_dim) mean of q(z | x), from (rows, n_features)."""
         return self.encoder.mean(encoder_inputs(self.likelihood, x))
+
+    def draw(self, x: Tensor) -> Tensor:
+        """(rows, latent_dim) draw from q(z | x), from (rows, n_features)."""
+        z: Tensor = self.encoder(encoder_inputs(self.likelihood, x)).rsample()
+        return z
 
     def decode(self, z: Tensor) -> Tensor:
         """(rows, n_features) mean of x given (rows, latent_dim) codes."""

@@ -85,6 +85,7 @@ def pretrained_start(
     augment: Augment | None = None,
     image_shape: ImageShape | None = None,
     lengths: Sequence[int] | None = None,
+    view: Callable[[Tensor], Tensor] | None = None,
     **autoencoder: Any,
 ) -> list[Step]:
     """Steps that pre-train an autoencoder and leave clusters of its codes in `run.memory[START]`.
@@ -95,32 +96,34 @@ def pretrained_start(
             "sequence", for rows in order of time, clusters that last, which the codes follow too; "autoencoder", which
             only reconstructs, and k-means on the codes; or "none", and k-means on x.
         encode: (rows, n_features) to (rows, latent_dim) codes.
-        decode: codes to (rows, n_features).
+        decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
         epochs: of pre-training; None for 50 of an autoencoder, else those of `neighbour_pretraining` or
             `embedding_pretraining`.
         augment: changes the rows at every step of pre-training; not with an embedding, which is of fixed rows.
         image_shape: height and width where rows are images, for the starts that ask which rows are neighbours.
         lengths: rows of each recording, for "sequence".
+        view: (rows, n_features) to the columns in which rows are compared and reconstructed; None for x.
         autoencoder: further settings of `reconstruction_pretraining`, where that is what pre-trains.
     """
     if epochs is not None:
         positive("pretrain_epochs", epochs)
     if pretraining == "neighbours":
         pretrain = neighbour_pretraining(
-            encode, decode, modules, epochs=epochs, augment=augment, image_shape=image_shape
+            encode, decode, modules, epochs=epochs, augment=augment, view=view, image_shape=image_shape
         )
         return [*pretrain, kmeans_start(directions(encode))]
     if pretraining in FROM_ROWS:
         if augment is not None:
             raise ValueError(f"pretraining={pretraining!r} takes no augment: its clusters are those of fixed rows")
-        start = start_from_rows(pretraining, image_shape=image_shape, lengths=lengths)
-        return [start, embedding_pretraining(encode, decode, modules, epochs=epochs)]
+        start = start_from_rows(pretraining, view=view, image_shape=image_shape, lengths=lengths)
+        return [start, embedding_pretraining(encode, decode, modules, epochs=epochs, view=view)]
     if pretraining == "autoencoder":
-        pretrain = reconstruction_pretraining(encode, decode, modules, epochs=epochs, augment=augment, **autoencoder)
+        autoencoder |= {"augment": augment, "view": view}
+        pretrain = reconstruction_pretraining(encode, decode, modules, epochs=epochs, **autoencoder)
         return [*pretrain, kmeans_start(encode)]
     if pretraining == "none":
-        return [kmeans_start()]
+        return [kmeans_start(view)]
     raise ValueError(
         "pretraining must be 'neighbours', 'embedding', 'words', 'sequence', 'autoencoder' or 'none', got "
         f"{pretraining!r}"

@@ -19,6 +19,7 @@ def layerwise_pretraining(
     noise: float = 0.0,
     batch_size: int | None = 64,
     learning_rate: float = 1e-3,
+    view: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Step]:
     """A training step for each layer of the encoder, outermost first, with the decoder's layer opposite to it.
 
@@ -33,6 +34,7 @@ def layerwise_pretraining(
             were is what is reconstructed. 0.2 for a denoising autoencoder as DEC's.
         batch_size: rows per batch; None for `fit`'s.
         learning_rate: of Adam.
+        view: (rows, n_features) to what the perceptrons take; None for the rows themselves.
 
     Raises:
         ValueError: `noise` is not in [0, 1); the networks are no mirrored perceptrons.
@@ -49,7 +51,7 @@ def layerwise_pretraining(
     return [
         Train(
             name=f"layer {depth + 1}",
-            loss=_layer_loss(down[:depth], down[depth], up[depth], depth == len(down) - 1, noise),
+            loss=_layer_loss(down[:depth], down[depth], up[depth], depth == len(down) - 1, noise, view),
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -67,12 +69,17 @@ def _layers(network: Callable[[Tensor], Tensor]) -> list[nn.Linear]:
 
 
 def _layer_loss(
-    before: Sequence[nn.Linear], down: nn.Linear, up: nn.Linear, innermost: bool, noise: float
+    before: Sequence[nn.Linear],
+    down: nn.Linear,
+    up: nn.Linear,
+    innermost: bool,
+    noise: float,
+    view: Callable[[Tensor], Tensor] | None,
 ) -> Callable[[Batch], Tensor]:
     """The loss of one layer and its opposite: ReLU where `mlp` has it, so none for codes and for the rows rebuilt."""
 
     def loss(batch: Batch) -> Tensor:
-        inputs = batch.x
+        inputs = batch.x if view is None else view(batch.x)
         with torch.no_grad():
             for layer in before:
                 inputs = layer(inputs).relu()

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from probclust.label_spreading import spread_labels
+from probclust.likelihoods import view
 from probclust.missing import neighbour_filled
 from probclust.nearest_neighbours import nearest_neighbours
 from probclust.recipe import CANDIDATES, START, Run
@@ -31,9 +32,9 @@ def start_from(labels: Any, run: Run) -> None:
     """Put starting labels into `run.memory[START]`: the clusters that a start found, and what `run.y` says of them.
 
     Known rows start in their own cluster, and clusters take the numbers of their known rows. Where every cluster has a
-    known row and no neighbour graph entered the clusters, the labels spread over the nearest neighbours in x take the
-    place of the clusters. (Clusters of codes that were pre-trained with neighbours are the better ones: on digits, with
-    one label for each, 0.94 of the rows against 0.87.)
+    known row and no neighbour graph entered the clusters, the labels spread over the nearest neighbours in x (as the
+    likelihood's `view` has it) take the place of the clusters. (Clusters of codes that were pre-trained with
+    neighbours are the better ones: on digits, with one label for each, 0.94 of the rows against 0.87.)
 
     Args:
         labels: (rows,) cluster of each row in the start's own numbering.
@@ -44,7 +45,8 @@ def start_from(labels: Any, run: Run) -> None:
         y = run.y.cpu().numpy()
         by_neighbours = NEIGHBOURS in run.memory or EMBEDDING in run.memory
         if not by_neighbours and np.isin(np.arange(run.story.n_clusters), y).all():
-            _, graph = nearest_neighbours(complete_rows(run).cpu().numpy())
+            seen = view(getattr(run.story, "likelihood", None), complete_rows(run))
+            _, graph = nearest_neighbours(seen.cpu().numpy())
             scores = spread_labels(graph, y, run.story.n_clusters)
             start = np.where(scores.any(1), scores.argmax(1), start)
         start = np.where(y >= 0, y, start)

@@ -121,12 +121,13 @@ def reconstruction_pretraining(
     view: Callable[[Tensor], Tensor] | None = None,
     layerwise_epochs: int = 0,
     noise: float = 0.0,
+    perceptrons: tuple[nn.Module, nn.Module] | None = None,
 ) -> list[Step]:
     """Steps that train a plain autoencoder by its squared error, mean over rows and features.
 
     Args:
         encode: (rows, n_features) to (rows, latent_dim) codes.
-        decode: codes to (rows, n_features).
+        decode: codes to (rows, n_features), or to their view.
         modules: whose parameters are trained.
         epochs: passes over the rows; None for 50.
         batch_size: rows per batch; None for `fit`'s.
@@ -136,6 +137,7 @@ def reconstruction_pretraining(
         layerwise_epochs: epochs for each layer on its own before that, for perceptrons that mirror each other on
             complete rows (`probclust.layerwise`); 0 for none.
         noise: share of a layer's inputs dropped in those epochs.
+        perceptrons: those from the rows' view to codes and back, where `encode` and `decode` are more than these.
     """
 
     def loss(batch: Batch) -> Tensor:
@@ -155,7 +157,34 @@ def reconstruction_pretraining(
     if not layerwise_epochs:
         return [step]
     settings: Any = {"batch_size": batch_size, "learning_rate": learning_rate}
-    return [*layerwise_pretraining(encode, decode, epochs=layerwise_epochs, noise=noise, **settings), step]
+    down, up = perceptrons or (encode, decode)
+    return [*layerwise_pretraining(down, up, epochs=layerwise_epochs, noise=noise, view=view, **settings), step]
+
+
+def decoder_start(
+    draw_codes: Callable[[Tensor], Tensor], decoder: nn.Module, likelihood: Any, *, epochs: int = 20
+) -> list[Step]:
+    """A step that fits a decoder to its likelihood, the codes held, where the likelihood asks for that; else none.
+
+    A row of counts has hundreds of nats to gain from a decoder that knows their sizes. Codes that are trained while it
+    learns these leave their clusters for the sake of them, and do not all come back.
+
+    Args:
+        draw_codes: (rows, n_features) to (rows, latent_dim) codes, draws where they are random.
+        decoder: codes to the likelihood's outputs.
+        likelihood: p(x | outputs), ours or the user's.
+        epochs: passes over the rows.
+    """
+    if not getattr(likelihood, "decoder_first", False):
+        return []
+
+    def loss(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            codes = draw_codes(batch.x)
+        return -likelihood(decoder(codes)).log_prob(batch.x).mean()
+
+    modules = [module for module in (decoder, likelihood) if isinstance(module, nn.Module)]
+    return [Train(name="decoder", loss=loss, epochs=epochs, batch_size=64, modules=modules)]
 
 
 def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 20) -> Compute:

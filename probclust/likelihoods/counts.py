@@ -28,6 +28,8 @@ class Poisson(FeatureLikelihood):
         n_features: columns of x.
     """
 
+    decoder_first = True
+
     def view(self, x: Tensor) -> Tensor:
         """(rows, n_features) log(1 + x)."""
         return x.clamp(min=0).log1p()
@@ -66,6 +68,8 @@ class NegativeBinomial(FeatureLikelihood):
 
     Source: R. Lopez and others, "Deep generative modeling for single-cell transcriptomics", 2018 (scVI).
     """
+
+    decoder_first = True
 
     def __init__(
         self,

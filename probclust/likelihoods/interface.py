@@ -3,7 +3,8 @@
 Needed: a call that turns decoder outputs into a Pyro distribution with event shape (n_features,) and a finite mean,
 which warm starts compare with the rows, and `n_heads`, the outputs per feature, or `n_outputs`, all of them. Optional:
 `view`, what networks see of rows, with its width `n_view`; and `allows_missing`, True where NaN entries of x count as
-unobserved.
+unobserved; and `decoder_first`, True where pre-training by squared errors of the view leaves the decoder far from the
+likelihood's, as of counts: recipes then fit it before they fit codes.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ class FeatureLikelihood(Part):
 
     Attributes:
         n_heads: decoder outputs per feature.
+        decoder_first: whether recipes fit the decoder, and the likelihood, before they fit codes.
     """
 
     n_heads: int = 1
     n_features: int
+    decoder_first: bool = False
 
     def __init__(self, n_features: int) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class Missing(Part):
         self.n_features, self.n_outputs = n_features, n_outputs(likelihood, n_features)
         self.n_heads = getattr(likelihood, "n_heads", 1)
         self.n_view = n_view(likelihood, n_features)
+        self.decoder_first = getattr(likelihood, "decoder_first", False)
         with torch.no_grad():
             observed(likelihood(torch.zeros(1, self.n_outputs)))
 
