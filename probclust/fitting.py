@@ -26,10 +26,10 @@ from probclust.monitor import warn_of_clusters, warn_of_truncation
 from probclust.precision import checked_precision
 from probclust.progress import Progress, progress_bar
 from probclust.pyro_elbo import check_elbos
-from probclust.recipe import Compute, Run, Step
+from probclust.recipe import START, Compute, Run, Step
 from probclust.record import FitRecord, describe_plain, versions
 from probclust.row_totals import learn_totals
-from probclust.rows import admit_all
+from probclust.rows import admit_all, chunk_size
 from probclust.scale import warn_of_scale
 from probclust.scoring import predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
@@ -176,9 +176,11 @@ def fit(
         story.eval()
     position = keeper.position
     history = [entry for entry in position.history if entry["restart"] == position.best_restart]
+    memory = keeper.best_memory()
     if history and group.is_first:
         occupancy = history[-1].get("occupancy") or _occupancy(story, rows)
-        warn_of_clusters(occupancy, rows.shape[0], may_empty=story.may_empty)
+        emptied = [] if story.may_empty else _emptied(story, rows, memory.get(START))
+        warn_of_clusters(occupancy, rows.shape[0], emptied, may_empty=story.may_empty)
         warn_of_truncation(history)
     return FitRecord(
         story=type(story).__qualname__,
@@ -188,7 +190,7 @@ def fit(
         bounds=tuple(position.bounds),
         restart=position.best_restart,
         seconds=position.seconds,
-        memory=keeper.best_memory(),
+        memory=memory,
         assignments=torch.stack(keeper.assignments) if keeper.assignments else None,
     )
 
@@ -198,6 +200,16 @@ def _occupancy(story: Story, rows: Rows) -> list[float]:
     counts = torch.bincount(predict(story, rows), minlength=story.n_clusters)
     shares: list[float] = (counts.double() / len(rows)).tolist()
     return shares
+
+
+def _emptied(story: Story, rows: Rows, start: Tensor | None) -> list[int]:
+    """Clusters that had rows at the start and are assigned none; looks no further than to where all are seen."""
+    unseen, size = set() if start is None else set(start.tolist()), chunk_size(story)
+    for first in range(0, len(rows), size):
+        if not unseen:
+            break
+        unseen -= set(predict(story, rows[first : first + size]).tolist())
+    return sorted(unseen)
 
 
 def _placed(rows: Rows, device: torch.device) -> Rows:

@@ -60,12 +60,16 @@ class Monitor:
         return {"occupancy": occupancy, "entropy": entropy, "terms": means}
 
 
-def warn_of_clusters(occupancy: Sequence[float], n_rows: int, may_empty: bool = False) -> None:
-    """Warn where the last epoch left clusters empty, or all rows in one.
+def warn_of_clusters(
+    occupancy: Sequence[float], n_rows: int, emptied: Sequence[int] = (), may_empty: bool = False
+) -> None:
+    """Warn where a fit left clusters empty, or all rows in one.
 
     Args:
-        occupancy: share of the rows in each cluster.
+        occupancy: share of the rows in each cluster, over the last epoch.
         n_rows: rows of the data set.
+        emptied: clusters that had rows at the start, and at the end are no row's most probable one, though their share
+            over the last epoch may be larger.
         may_empty: whether clusters are meant to empty out.
     """
     if len(occupancy) < 2:
@@ -77,6 +81,10 @@ def warn_of_clusters(occupancy: Sequence[float], n_rows: int, may_empty: bool = 
         warnings.warn(f"all clusters merged into {CLUSTER} {largest}; {advice}", FitWarning, stacklevel=3)
     elif empty and not may_empty:
         warnings.warn(f"clusters {empty} hold less than one row each; {advice}", FitWarning, stacklevel=3)
+    elif emptied and not may_empty:
+        warnings.warn(
+            f"clusters {list(emptied)} lost all rows that they started with; {advice}", FitWarning, stacklevel=3
+        )
 
 
 def warn_of_truncation(history: Sequence[Mapping[str, Any]]) -> None:

@@ -565,3 +565,18 @@ def test_a_fit_that_fails_at_once_leaves_the_checkpoint_of_another(tmp_path: Pat
     with pytest.raises(ValueError, match="refused"):
         pc.fit(PlainMixture(4, 3), x, recipe=[pc.Compute(name="fail", run=fail), pc.SVI(epochs=1)], checkpoint=path)
     assert path.read_bytes() == before
+
+
+def test_a_cluster_that_lost_its_rows_is_warned_of():
+    """Three clusters start with rows; a step then makes one unlikely, though over the epoch before it had a share."""
+    x = torch.cat([torch.randn(40, 2) + 6 * k for k in range(3)])
+    story = pc.models.GaussianMixture(2, 3)
+
+    def leave(run):
+        run.memory["start"] = torch.arange(3).repeat_interleave(40)
+        with torch.no_grad():
+            run.story.loc.copy_(torch.tensor([[0.0, 0], [6, 6], [99, 99]]))
+
+    steps = [pc.SVI(epochs=1, learning_rate=1e-6), pc.Compute(name="leave", run=leave)]
+    with pytest.warns(pc.FitWarning, match=r"clusters \[2\] lost all rows that they started with"):
+        pc.fit(story, x, recipe=steps, progress=False)
