@@ -70,6 +70,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
     particles come from the prior, so that no weight is unbounded where the guide is too narrow; none where the guide
     takes a latent at a point. With a growing number
     of particles the draws are from p(missing | known), whatever the guide. Without local latents that is exact.
+    Of counts given their total, the total of a row with gaps is drawn as well, given its known entries.
     A guide that takes NaN proposes from the known entries; another sees rows x_s whose gaps are filled by draws of the
     story, then twice anew by draws given the known entries, so that the particles propose from the rows that could be.
 
@@ -85,7 +86,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
 
     Raises:
         ValueError: the story conditions on x, or an observed site's distribution has no known conditional (of a
-            direction, say, or of counts given their total). Densities over real rows without a closed one are
+            direction, say). Densities over real rows without a closed one are
             integrated by 200 draws.
         NonFiniteError: the known entries of a row have probability 0.
 
@@ -255,6 +256,8 @@ def incomplete(fn: Any) -> Any:
     Raises:
         ValueError: nothing is known of its marginals.
     """
+    if hasattr(fn, "incomplete"):
+        return fn.incomplete()
     if hasattr(fn, "impute") and not hasattr(fn, "observed"):  # it takes NaN as it is
         return fn
     if fn.event_dim == 0:

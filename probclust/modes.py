@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.distributions import Independent, TransformedDistribution
 
 from probclust.joint import Pass
 from probclust.rows import evaluating, require_contract
-from probclust.sampling import columns, observed_mean, placeholder
+from probclust.sampling import columns, observed_mean, own_mean, placeholder
 from probclust.sites import CLUSTER, Site, global_values, is_local, mean_of
 from probclust.story import Story
 
@@ -62,9 +63,18 @@ def mean_globals(story: Story) -> dict[str, Tensor]:
     return global_values(sites)
 
 
-def mean_rows(story: Story, sites: dict[str, Site], columns: dict[str, Tensor]) -> Tensor:
-    """(rows, n_features): the mean of each observed site in the columns it reads; 0 where none does."""
-    means = {name: observed_mean(sites[name]) for name in columns}
+def mean_rows(story: Story, sites: dict[str, Site], columns: dict[str, Tensor], like: Tensor | None = None) -> Tensor:
+    """(rows, n_features): the mean of each observed site in the columns it reads; 0 where none does.
+
+    Counts given their total have the mean total, or those of (rows, n_features) `like`.
+    """
+    means = {}
+    for name, where in columns.items():
+        site = sites[name]
+        if like is None:
+            means[name] = observed_mean(site)
+        else:
+            means[name] = own_mean(replace(site, value=like[:, where].reshape(site.value.shape).to(site.value)))
     n_rows = len(sites[CLUSTER].value)
     out = torch.zeros(n_rows, story.n_features, dtype=story.dtype)
     for name, where in columns.items():

@@ -28,7 +28,8 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
 
     The latents go from those of `start` to those of `end` in a straight line, or along a great circle where they
     are directions. A cluster's are at their mode, so that the path begins at its row of `pc.modes`; a row's are at the
-    guide's mean under its most probable cluster, so that the path begins at its `pc.reconstruct`. Each point is
+    guide's mean under its most probable cluster, so that the path begins at its `pc.reconstruct`. Totals of counts that
+    are given them go in a straight line from the one's to the other's. Each point is
     decoded under the clusters of both ends, and its mean is mixed from the two: (1 - t) of the first, t of the second.
 
     Where one decoder serves all clusters, as VaDE's, that is the decoder along the path. Where each cluster has its
@@ -60,16 +61,17 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
     t = torch.linspace(0, 1, n, dtype=story.dtype, device=story.device)
     with evaluating(story, 0):
         shared = mean_globals(story)
-        latents = [{name: site.value for name, site in sites.items() if _is_latent(site)} for _, sites in ends]
+        latents = [{name: site.value for name, site in sites.items() if _is_latent(site)} for _, sites, _ in ends]
         values = dict(shared)
         for name, value in latents[0].items():
             values[name] = _between(value, latents[1][name], t, ends[0][1][name].fn)
+        share = t.cpu()[:, None]
+        between = (1 - share) * ends[0][2] + share * ends[1][2]
         decoded = []
-        for cluster, _ in ends:
+        for cluster, _, _ in ends:
             clusters = torch.full((n,), cluster, device=story.device)
             sites = Pass(clusters, values).run(story.generative, placeholder(story, n))
-            decoded.append(mean_rows(story, sites, found))
-        share = t.cpu()[:, None]
+            decoded.append(mean_rows(story, sites, found, like=between))
         mixed = (1 - share) * decoded[0] + share * decoded[1]
         for name, where in found.items():
             jumping = where[_categorical(sites[name].fn).expand(len(where))]
@@ -77,14 +79,15 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
     return mixed
 
 
-def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site]]:
-    """The cluster of an end of the path, and the sites of its latents."""
+def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site], Tensor]:
+    """The cluster of an end of the path, the sites of its latents, and (1, n_features) its row."""
     if isinstance(end, int) or getattr(end, "shape", None) == ():
         cluster = int(end)
         if not 0 <= cluster < story.n_clusters or isinstance(end, bool) or cluster != end:
             raise ValueError(f"{name} must be a cluster in 0..{story.n_clusters - 1} or a row, got {end!r}")
         with evaluating(story, 0):
-            return cluster, sites_at_mode(story, torch.tensor([cluster], device=story.device))
+            sites = sites_at_mode(story, torch.tensor([cluster], device=story.device))
+            return cluster, sites, mean_rows(story, sites, columns(story))
     if story.conditional:
         raise ValueError(
             f"{type(story).__name__} conditions on x (conditional = True), so no path leads from one row to another; "
@@ -105,7 +108,7 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site]]:
             cluster=label.to(story.device),
             latents="mean",
         )
-    return int(label), joint.guide
+    return int(label), joint.guide, row
 
 
 def _is_latent(site: Site) -> bool:

@@ -18,6 +18,7 @@ from probclust.likelihoods import (
     n_outputs,
 )
 from probclust.likelihoods.totals import Totals
+from probclust.models import DAMIC, DCN, GMVAE, MixtureOfVAEs, VaDE
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")  # one epoch settles no clusters
 
@@ -147,3 +148,79 @@ def test_probabilities_that_fall_short_of_one_are_ranked_among_their_like():
     assert table["difference"].isna().to_dict() == {"total": False, "shared": False, "plain": True}
     with pytest.warns(pc.ComparisonWarning, match="'total' is not ranked: its density is discrete given the total"):
         pc.compare({name: Plain(30, 2, parts[name]) for name in ("plain", "total")}, x)
+
+
+def test_what_is_missing_has_the_total_that_the_rest_tells(float64):
+    """Multinomial: the negative multinomial's closed form. Negative binomial: a sum over all totals."""
+    outputs = torch.tensor([0.3, -0.4, 0.1, 1.0])
+    shares, row = outputs.softmax(0), torch.tensor([500.0, 700, torch.nan, 2100])
+    seen = ~row.isnan()
+    totals = torch.tensor([2000.0, 4000, 6000, 10_000, 3000])
+    words, counts = Multinomial(4), NegativeBinomial(4, "total", start=2.0)
+    for part in (words, counts):
+        part.totals.learn(totals)
+    mean, r = words.totals().mean, words.totals().total_count
+    known, shown = shares[seen].sum(), row[seen].sum()
+    fn = words(outputs).incomplete()
+    expected = stats.nbinom(r.item(), (r / (r + mean * known)).item()).logpmf(shown.item())
+    expected += stats.multinomial.logpmf(row[seen].numpy(), shown.item(), (shares[seen] / known).numpy())
+    assert fn.log_prob(row).item() == pytest.approx(expected, abs=1e-6)
+    size = (r + shown) / (r / mean + known)
+    torch.testing.assert_close(fn.impute(row, draw=False)[2], size * shares[2], rtol=1e-6, atol=0)
+    draws = fn.impute(row.expand(20_000, 4))
+    assert torch.equal(draws[:, seen], row[seen].expand(20_000, 3))
+    variance = size * shares[2] + (size * shares[2]) ** 2 / (r + shown)
+    assert abs(draws[:, 2].mean() - size * shares[2]) < 5 * (variance / 20_000) ** 0.5
+    assert draws[:, 2].var().item() == pytest.approx(variance.item(), rel=0.05)
+    fn = counts(outputs).incomplete()
+    total = torch.arange(1.0, 100_000)
+    log_joint = counts.totals().log_prob(total)
+    for d in (0, 1, 3):
+        log_joint = log_joint + torch.as_tensor(stats.nbinom(2, 2 / (2 + total * shares[d])).logpmf(row[d].item()))
+    assert fn.log_prob(row).item() == pytest.approx(log_joint.logsumexp(0).item(), abs=1e-3)
+    expected = (log_joint.softmax(0) * total).sum() * shares[2]
+    assert fn.impute(row, draw=False)[2].item() == pytest.approx(expected.item(), rel=1e-3)
+    complete, nothing = torch.tensor([5.0, 7, 2, 9]), torch.full((4,), torch.nan)
+    torch.testing.assert_close(fn.log_prob(complete), counts(outputs).log_prob(complete))
+    torch.testing.assert_close(fn.impute(nothing, draw=False), mean * shares, rtol=1e-3, atol=0)
+    assert fn.log_prob(nothing).item() == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", [*BUILDS, "mixed"])
+def test_imputed_rows_are_as_deep_as_what_is_known_of_them(name):
+    """Half of each row hidden: what is drawn is within a third of what was, on average over rows ten times as deep."""
+    x, _ = counts_of_depth(1e4)
+    part = Mixed([(range(30), BUILDS["negative-binomial"](30))]) if name == "mixed" else BUILDS[name](30)
+    story = Plain(30, 2, part)
+    pc.fit(story, x, recipe=[pc.SVI(epochs=150, learning_rate=0.05)], progress=False)
+    shown = x.clone()
+    shown[:, ::2] = torch.nan
+    found = pc.impute(story, shown, draws=30).mean[:, ::2].sum(1)
+    ratio = found / x[:, ::2].sum(1)
+    deep = x.sum(1) > x.sum(1).median()
+    for rows in (deep, ~deep):
+        assert 0.75 < ratio[rows].median() < 1.33
+
+
+def test_paths_lead_from_one_total_to_the_other():
+    x, _ = counts_of_depth(1e4)
+    story = Plain(30, 2, BUILDS["negative-binomial"](30))
+    pc.fit(story, x, recipe=[pc.SVI(epochs=1)], progress=False)
+    path = pc.interpolate(story, x[0], x[1], n=3)
+    torch.testing.assert_close(path[[0, 2]], pc.reconstruct(story, x[:2]), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(path[1].sum(), x[:2].sum(1).mean(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(pc.interpolate(story, 1, x[0], n=2)[0], pc.modes(story)[1], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("build", [VaDE, MixtureOfVAEs, GMVAE, DCN, DAMIC])
+@pytest.mark.parametrize("known", [False, True])
+def test_starts_and_clusters_are_of_types_and_not_of_depth(build, known):
+    """Two types, their depths far apart within each: every recipe's start finds the types, and its fit keeps them."""
+    x, y = counts_of_depth(1e4, n_rows=160)
+    x[::4], x[1::4] = (x[::4] / 20).round(), (x[1::4] / 20).round()
+    sizes = {"gate_hidden": (16,)} if build is DAMIC else {"latent_dim": 5}
+    story = build(30, 2, hidden=(16,), likelihood=Multinomial(30), **sizes)
+    labels = np.where(np.arange(160) < 20, y, -1) if known else None
+    record = pc.fit(story, x, labels, seed=0, recipe={"pretrain_epochs": 20, "epochs": 1}, progress=False)
+    assert pc.metrics.accuracy(y, record.memory["start"]) > 0.95
+    assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.95

@@ -43,6 +43,7 @@ class Mixed(Part):
         self.modules_of_parts = nn.ModuleList(part for part in self.parts if isinstance(part, nn.Module))
         self.widths = [n_outputs(part, len(c)) for c, part in zip(self.columns, self.parts, strict=True)]
         self.n_outputs = sum(self.widths)
+        self.decoder_first = any(getattr(part, "decoder_first", False) for part in self.parts)
         self.n_view = sum(n_view(part, len(c)) for c, part in zip(self.columns, self.parts, strict=True))
 
     def view(self, x: Tensor) -> Tensor:
@@ -77,6 +78,11 @@ class Blocks(TorchDistribution):
     def observed(self) -> Blocks:
         """The same distribution, for rows whose NaN entries are unobserved."""
         return Blocks(self.columns, [observed(fn) for fn in self.blocks])
+
+    def incomplete(self) -> Blocks:
+        """As `observed`, for rows whose NaN entries are to be drawn: of counts given their total, too."""
+        parts = [fn.incomplete() if hasattr(fn, "incomplete") else observed(fn) for fn in self.blocks]
+        return Blocks(self.columns, parts)
 
     @property
     def support(self) -> Any:

@@ -28,6 +28,8 @@ class Multinomial(FeatureLikelihood):
         mean_total: the total's mean at the start; None for D.
     """
 
+    decoder_first = True
+
     def __init__(self, n_features: int, mean_total: float | None = None) -> None:
         super().__init__(n_features)
         self.totals = Totals(n_features if mean_total is None else positive_number("mean_total", mean_total))
@@ -39,7 +41,15 @@ class Multinomial(FeatureLikelihood):
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_features) to a distribution over rows."""
         log_shares = outputs.log_softmax(-1)
-        return GivenTotal(self.totals, lambda total: _Multinomial(total, log_shares), outputs.shape, keeps_total=True)
+
+        def given(total: Tensor) -> Any:
+            return _Multinomial(total, log_shares)
+
+        def sized(total: Tensor) -> Any:
+            rows: Any = Poisson(log_shares + total.log())
+            return rows.to_event(1)
+
+        return GivenTotal(self.totals, given, outputs.shape, keeps_total=True, sized=sized)
 
 
 class _Multinomial(TorchDistribution):

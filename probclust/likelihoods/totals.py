@@ -14,6 +14,7 @@ from scipy.special import digamma
 from torch import Size, Tensor, nn
 
 from probclust.count_distributions import NegativeBinomial
+from probclust.likelihoods.incomplete_counts import IncompleteCounts
 from probclust.likelihoods.real import GAIN
 from probclust.recorded import Part
 
@@ -93,18 +94,32 @@ class GivenTotal(TorchDistribution):
         shape: batch shape of the outputs that `given` stands on, then D.
         keeps_total: whether counts given a total always have it, so that this is a probability; else they have it on
             average, and this is a lower bound on one.
+        sized: (..., 1) to the distribution of rows whose total is that on average, independent features; None where
+            `given` is that.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch's interface)
     support = constraints.nonnegative_integer
 
-    def __init__(self, totals: Totals, given: Callable[[Tensor], Any], shape: Size, keeps_total: bool) -> None:
-        self.totals, self.given, self.keeps_total = totals, given, keeps_total
+    def __init__(
+        self,
+        totals: Totals,
+        given: Callable[[Tensor], Any],
+        shape: Size,
+        keeps_total: bool,
+        sized: Callable[[Tensor], Any] | None = None,
+    ) -> None:
+        self.totals, self.given, self.keeps_total, self.sized = totals, given, keeps_total, sized or given
         super().__init__(shape[:-1], shape[-1:])
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> GivenTotal:
         """The same distribution with a larger batch."""
-        return GivenTotal(self.totals, self.given, Size((*batch_shape, *self.event_shape)), self.keeps_total)
+        shape = Size((*batch_shape, *self.event_shape))
+        return GivenTotal(self.totals, self.given, shape, self.keeps_total, self.sized)
+
+    def incomplete(self) -> IncompleteCounts:
+        """The same distribution, for rows whose NaN entries are missing, and to be drawn."""
+        return IncompleteCounts(self, self.totals(), self.sized)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of (..., D) counts, (...), in nats."""
