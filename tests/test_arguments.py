@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import probclust as pc
+from probclust import architectures, likelihoods
 
 X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
 INTEGERS = [1.5, "3", 0, -1, True, [1], np.bool_(True), torch.tensor(2.5)]
@@ -114,11 +115,9 @@ cases(lambda v: estimator(story=v), "expected a Story class or the name of one, 
 for name in ("n_features", "n_clusters", "latent_dim"):
     cases(lambda v, name=name: vade(**{name: v}), f"{name} must be an integer of at least 1, got ", [*INTEGERS, None])
 cases(lambda v: vade(hidden=v), "hidden", [4, "4", None, (0,), (1.5,), ("a",), (-1,), (True,)])
-cases(lambda v: vade(likelihood=v), "likelihood must be", ["x", 3, None, pc.likelihoods.Bernoulli])
-cases(
-    lambda v: vade(likelihood=v), "likelihood must be built for the story's n_features=4", [pc.likelihoods.Poisson(3)]
-)
-cases(lambda v: vade(network=v), "network must be an architecture", ["x", 3, pc.architectures.MLP])
+cases(lambda v: vade(likelihood=v), "likelihood must be", ["x", 3, None, likelihoods.Bernoulli])
+cases(lambda v: vade(likelihood=v), "likelihood must be built for the story's n_features=4", [likelihoods.Poisson(3)])
+cases(lambda v: vade(network=v), "network must be an architecture", ["x", 3, architectures.MLP])
 cases(lambda v: vade(missing=v), "missing must be True or False", ["x", 3])
 for name in ("n_rows", "n_features", "n_clusters"):
     cases(lambda v, name=name: lambda: pc.data.blobs(**{name: v}), f"{name} must be an integer of at least 1", INTEGERS)
