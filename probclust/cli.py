@@ -20,6 +20,7 @@ from probclust.commands.report import report
 from probclust.commands.sample import sample
 from probclust.commands.stories import stories
 from probclust.errors import FitWarning
+from probclust.terminal import spell_out
 
 app = typer.Typer(
     add_completion=False,
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Wrong use prints one line on standard error. With PROBCLUST_TRACEBACK set, the traceback is shown instead.
     """
+    spell_out()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -79,6 +81,8 @@ def _explain(error: Exception) -> int:
     if place is not None:  # in the user's own file
         said = f"{place}: {type(error).__name__}: {error} (PROBCLUST_TRACEBACK=1 shows how it came to that)"
         return _say(said, 1 if isinstance(error, ArithmeticError | RuntimeError) else 2)
+    if isinstance(error, UnicodeError) and sys.getfilesystemencoding() != "utf-8":
+        return _say(f"{error}; this locale has no letters for such names: set PYTHONUTF8=1 or LC_ALL=C.UTF-8", 2)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
         return _say(str(error), 2)
     if isinstance(error, ArithmeticError | RuntimeError):

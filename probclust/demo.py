@@ -28,6 +28,8 @@ from probclust.run_folder import RunFolder, replace_text
 from probclust.scoring import predict
 from probclust.source import Source, read_source
 from probclust.story import Story
+from probclust.terminal import show
+from probclust.writing import check_writable
 
 SHAPE = (8, 8)
 N_CLUSTERS = 10
@@ -70,6 +72,7 @@ def run_demo(
     """
     from rich.console import Console
 
+    check_writable(out / "report.html", "--out")
     started = time.perf_counter()
     console = Console(stderr=True, highlight=False)
     train, held_out = write_data(out / "data")
@@ -104,9 +107,7 @@ def run_demo(
     replace_text(out / "results.json", json.dumps(results, indent=1))
     with console.status("report"):
         replace_text(out / "report.html", _page(frame, findings, fits, commands, facts, seconds, seeds))
-    Console(width=None if console.is_terminal else 160, highlight=False).print(
-        rich_table(frame, title=f"digits, {facts['held_out_rows']} rows kept out of the fit")
-    )
+    show(rich_table(frame, title=f"digits, {facts['held_out_rows']} rows kept out of the fit"))
     console.print(f"{seconds:.0f} s; wrote {out / 'report.html'}, {out / 'results.json'} and {len(stories)} stories")
 
 
@@ -146,7 +147,7 @@ def k_means(train: Source, rows: Source) -> dict[str, float]:
 def reproduction(out: Path, entries: Sequence[Entry], fits: Mapping[str, Mapping[str, Any]], seeds: int) -> list[str]:
     """Commands: the demo as a whole, and the kept fit of each story with its comparison by hand."""
     commands = [f"probclust demo --out {shlex.quote(str(out))} --seeds {seeds}"]
-    train, held_out = out / "data" / "train.npz", out / "data" / "held_out.npz"
+    train, held_out = (shlex.quote(str(out / "data" / name)) for name in ("train.npz", "held_out.npz"))
     for entry in entries:
         settings = [f"--set {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in entry.arguments.items()]
         seed = fits[entry.story]["settings"]["seed"]

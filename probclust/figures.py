@@ -105,6 +105,11 @@ def curves(lines: Mapping[str, Sequence[float]], title: str, kept: str | None = 
     return _svg(figure, title)
 
 
+def need_matplotlib() -> None:
+    """Raise an ImportError, which names the extra to install, where no picture can be drawn."""
+    _matplotlib()
+
+
 def _matplotlib() -> Any:
     try:
         import matplotlib

@@ -33,8 +33,9 @@ from probclust.rows import admit_all, chunk_size
 from probclust.scale import warn_of_scale
 from probclust.scoring import predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
-from probclust.story import Story
+from probclust.story import Story, check_state, checked_story
 from probclust.training import Trainer
+from probclust.writing import check_writable
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory up to which all rows are kept there."""
@@ -112,11 +113,8 @@ def fit(
             digits which tell rows apart.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("story", "x")}
-    survey = admit_all(story, x)
-    rows = survey.rows
-    enough_rows(rows.shape[0], story.n_clusters)
-    check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
-    known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
+    checked_story(story)
+    check_state(story)
     n_init, batch_size, devices = (
         positive("n_init", n_init),
         positive("batch_size", batch_size),
@@ -125,7 +123,13 @@ def fit(
     seed, resume = checked_seed(seed), flag("resume", resume)
     if checkpoint is not None:
         checkpoint = checked_path("checkpoint", checkpoint)
+        check_writable(checkpoint, "checkpoint")
     engine, matmuls = checked_engine(engine), checked_precision(precision)
+    survey = admit_all(story, x)
+    rows = survey.rows
+    enough_rows(rows.shape[0], story.n_clusters)
+    check_varied(torch.stack([survey.low, survey.high]), n_rows=rows.shape[0])
+    known = None if y is None else as_labels(y, rows.shape[0], story.n_clusters)
     with alone, torch.random.fork_rng([]):  # a recipe may construct networks
         steps = steps_of(story, recipe, epochs, objective, learning_rate)
     if isinstance(rows, StoredRows):

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from probclust.archive import read_archive, write_archive
+from probclust.arguments import checked_path
 from probclust.errors import SavedStoryError
 from probclust.locking import alone
 from probclust.recorded import Part, construct
 from probclust.registry import qualified_name, registered_class
-from probclust.story import Story, checked_story
+from probclust.story import Story, check_state, checked_story
+from probclust.writing import check_writable
 
 REMEDY = "decorate it with @pc.register and import its module first"
 
@@ -34,6 +36,10 @@ def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | 
         TypeError: an argument of the constructor can be neither written as JSON nor built anew.
     """
     checked_story(story)
+    check_state(story)
+    check_writable(checked_path("path", path))
+    if not (facts is None or isinstance(facts, Mapping)):
+        raise TypeError(f"facts must be a mapping of what JSON can hold, got {facts!r}")
     story.add_global_guide()
     tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in story.state_dict().items()}
     description = {

@@ -169,3 +169,14 @@ def checked_story(story: Any) -> None:
             f"{type(story).__name__} has parameters of {story.dtype}, in which densities lose their digits; expected "
             "torch.float32 or torch.float64: story.float() (pc.fit's precision='bf16-mixed' saves time)"
         )
+
+
+def check_state(story: Story) -> None:
+    """Raise a TypeError where a module keeps what is no tensor beside its parameters: no checkpoint could hold it."""
+    for name, value in story.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"module '{name.removesuffix('._extra_state')}' of {type(story).__name__} keeps a "
+                f"{type(value).__name__} as its extra state (get_extra_state), which checkpoints and saved stories "
+                "cannot hold; return a tensor there, or keep it in buffers by register_buffer"
+            )

@@ -128,3 +128,44 @@ def test_global_latents_whose_priors_need_later_attributes_are_found_at_first_us
 def test_modules_of_a_story_are_found_by_torch():
     story = VaDE(3, 2, latent_dim=1, hidden=(4,))
     assert sum(isinstance(module, nn.Linear) for module in story.modules()) == 5
+
+
+class Counter(nn.Linear):
+    """Keeps something beside its parameters."""
+
+    def __init__(self, state):
+        super().__init__(2, 2)
+        self.state = state
+
+    def get_extra_state(self):
+        return self.state
+
+    def set_extra_state(self, state):
+        self.state = state
+
+
+class Counting(Poissons):
+    def __init__(self, n_features, n_clusters, state=None):
+        super().__init__(n_features, n_clusters)
+        self.counter = Counter(torch.zeros(2) if state is None else state)
+
+
+def test_extra_state_that_is_a_tensor_is_kept(tmp_path):
+    story, x = Counting(4, 2), torch.ones(20, 4) * torch.arange(20.0)[:, None]
+    story.counter.state = torch.tensor([3.0, 4.0])
+    record = pc.fit(story, x, epochs=2, n_init=2, checkpoint=tmp_path / "checkpoint")
+    assert len(record.bounds) == 2
+    pc.save(story, tmp_path / "story")
+    assert torch.equal(pc.load(tmp_path / "story", Counting).counter.state, story.counter.state)
+
+
+@pytest.mark.parametrize("state", [{"step": 3}, 3, "three", [torch.zeros(2)]])
+def test_extra_state_that_no_checkpoint_holds_is_refused_by_its_module(state, tmp_path):
+    story, x = Counting(4, 2), torch.ones(20, 4) * torch.arange(20.0)[:, None]
+    story.counter.state = state
+    words = rf"module 'counter' of Counting keeps a {type(state).__name__} as its extra state .*register_buffer"
+    with pytest.raises(TypeError, match=words):
+        pc.fit(story, x, epochs=1)
+    with pytest.raises(TypeError, match=words):
+        pc.save(story, tmp_path / "story")
+    assert pc.predict(story, x).shape == (20,)

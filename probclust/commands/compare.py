@@ -14,7 +14,6 @@ from probclust.commands.options import (
     Reading,
     RunPaths,
     Stories,
-    console,
     open_runs,
     reads_tables,
 )
@@ -35,11 +34,15 @@ def compare(
     from probclust.comparison_table import rich_table
     from probclust.run_folder import replace_text
     from probclust.source import read_source
+    from probclust.terminal import show
+    from probclust.writing import check_writable
 
+    if out is not None:
+        check_writable(out, "--json")
     stories = {name: fitted for name, (_, fitted) in open_runs(runs, story).items()}
     source = read_source(data, label, reading=reading, missing=any(fitted.missing for fitted in stories.values()))
     frame = pc.compare(stories, source.x, source.y, particles=particles)
-    console().print(rich_table(frame))
+    show(rich_table(frame))
     if out is not None:
         rows = json.loads(frame.reset_index(names="run").to_json(orient="records"))
         replace_text(out, json.dumps({"data": source.source, "stories": rows}, indent=1))

@@ -16,7 +16,6 @@ from probclust.commands.options import (
     Reading,
     RunPath,
     Stories,
-    console,
     open_runs,
     reads_tables,
 )
@@ -38,7 +37,11 @@ def evaluate(
     from probclust.findings import scores
     from probclust.run_folder import replace_text
     from probclust.source import read_source
+    from probclust.terminal import show
+    from probclust.writing import check_writable
 
+    if out is not None:
+        check_writable(out, "--json")
     [(name, (folder, fitted))] = open_runs([run], story).items()
     source = read_source(data, label, reading=reading, missing=fitted.missing)
     found = scores(fitted, source.x, source.y, particles=particles)
@@ -46,7 +49,7 @@ def evaluate(
     table = Table(box=None, show_header=False, pad_edge=False)
     for heading, text in _lines(found):
         table.add_row(heading, text)
-    console().print(table)
+    show(table)
     if out is not None:
         replace_text(out, json.dumps({"run": name, "data": source.source, **found}, indent=1))
         typer.echo(f"wrote {out}")

@@ -60,11 +60,13 @@ def fit(
     from probclust.registry import story_class
     from probclust.run_folder import RunFolder
     from probclust.source import read_source
+    from probclust.writing import check_writable
 
     if resume and force:
         raise ValueError("--resume continues a fit and --force starts it anew; give one of them")
     folder = RunFolder(out)
     _refuse_to_overwrite(folder, resume=resume, force=force)
+    check_writable(folder.story_file, "--out")
     chosen = story_class(story)
     arguments = keyword_arguments("--set", settings, chosen.__init__)
     takes_missing = bool(arguments.get("missing", chosen.missing))

@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from probclust.run_folder import RunFolder
     from probclust.story import Story
 
@@ -84,13 +81,6 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
     by_name = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     run.__signature__ = signature.replace(parameters=[*by_name, *READING])  # type: ignore[attr-defined]
     return run
-
-
-def console() -> Console:
-    """Where a command prints its tables; wide where it is no terminal, so that nothing is cut off in a file."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 
 def open_runs(paths: Sequence[Path], stories: Sequence[str] | None) -> dict[str, tuple[RunFolder, Story]]:

@@ -39,10 +39,14 @@ def report(
     """Write an HTML page about runs. It compares them, and shows clusters, images and losses."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out must end in .html, got {out}")
+    from probclust.figures import need_matplotlib
     from probclust.report import report_runs
     from probclust.run_folder import replace_text
     from probclust.source import read_source
+    from probclust.writing import check_writable
 
+    check_writable(out, "--out")
+    need_matplotlib()
     opened = open_runs(runs, story)
     facts = {name: folder.record()["data"] for name, (folder, _) in opened.items()}
     if data is None:

@@ -60,6 +60,9 @@ def sample(
     import probclust as pc
     from probclust.sampling import rows_of
     from probclust.source import checked_shape
+    from probclust.writing import check_writable
+
+    check_writable(out, "--out")
 
     [(_, (folder, fitted))] = open_runs([run], story).items()
     shape = checked_shape(image_shape, fitted.n_features)
@@ -68,6 +71,10 @@ def sample(
         if not stored:
             raise ValueError("a .png needs rows that are images: give their --image-shape HxW, or write a .npz or .csv")
         shape = checked_shape("x".join(map(str, stored)), fitted.n_features)
+    if suffix == ".png":
+        from probclust.figures import need_matplotlib
+
+        need_matplotlib()
     drawn: Any
     if modes:
         drawn, what = pc.modes(fitted), f"the modes of {fitted.n_clusters} clusters"

@@ -7,10 +7,10 @@ def stories() -> None:
     """List the stories, one line each."""
     from rich.table import Table
 
-    from probclust.commands.options import console
     from probclust.installed import installed_stories, summary
+    from probclust.terminal import show
 
     table = Table("name", "story", box=None, pad_edge=False)
     for name, point in installed_stories().items():
         table.add_row(name, summary(point))
-    console().print(table)
+    show(table)
