@@ -79,7 +79,7 @@ def neighbour_embedding(
     often = weight > 1 / epochs
     first, second = (torch.as_tensor(np.asarray(part)).long()[often] for part in graph.coords)
     weight = weight[often]
-    points = _principal(torch.as_tensor(np.asarray(x)).float(), n_components, random)
+    points = _principal(torch.as_tensor(np.asarray(x)), n_components, random)
     for epoch in range(epochs):
         rate = 1 - epoch / epochs
         drawn = (torch.rand(len(weight), generator=random) < weight).nonzero().squeeze(1)
@@ -102,10 +102,10 @@ def neighbour_embedding(
 
 def _principal(x: Tensor, n_components: int, random: torch.Generator) -> Tensor:
     """Principal components, the largest entry 10, with a little noise for rows that are alike."""
-    centred = x - x.mean(0)
+    centred = (x - x.mean(0)).float()
     n_found = min(n_components, *x.shape)
     covariance = centred.T @ centred
-    axes = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :n_found].to(x)
+    axes = torch.linalg.eigh(covariance.double()).eigenvectors.flip(1)[:, :n_found].to(centred)
     points = torch.zeros(len(x), n_components)
     points[:, :n_found] = centred @ axes
     points *= 10 / points.abs().max().clamp(min=1e-12)

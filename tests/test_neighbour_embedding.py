@@ -58,5 +58,12 @@ def test_one_seed_gives_one_embedding():
     assert not torch.equal(first, other)
 
 
+def test_an_offset_of_all_rows_changes_nothing():
+    x = load_digits().data[:60] / 16
+    graph = graph_of(x, 5)
+    plain, moved = (neighbour_embedding(x + off, graph, epochs=3, seed=1) for off in (0.0, 2.0**30))
+    np.testing.assert_allclose(moved, plain, atol=1e-2)
+
+
 def test_more_components_than_features_are_taken():
     assert neighbour_embedding(X, graph_of(X, 5), n_components=10, epochs=3).isfinite().all()
