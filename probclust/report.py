@@ -20,6 +20,7 @@ from probclust.record import versions
 from probclust.run_folder import RunFolder
 from probclust.source import Source
 from probclust.story import Story
+from probclust.story_file import place_of
 
 Shape = tuple[int, int] | None
 
@@ -51,8 +52,13 @@ def report_runs(
         intro = f"{record['fit']['story']}, scored on {where}."
         sections.append(story_section(found, record["fit"], source.image_shape, intro))
     folders = [str(folder.path) for folder, _ in opened.values()]
-    how = ["--particles", str(particles), "--seed", str(seed), "--out", "report.html"]
-    commands = [shlex.join(["probclust", "report", *folders, *source.words(), *how])]
+    words = ["probclust", "report", *folders, *source.words()]
+    if source.image_shape is not None:
+        words += ["--image-shape", "x".join(map(str, source.image_shape))]
+    for place in sorted({place_of(type(story)) or "" for story in stories.values()} - {""}):
+        words += ["--story", place]
+    words += ["--particles", str(particles), "--seed", str(seed), "--out", "report.html"]
+    commands = [shlex.join(words)]
     sections.append(reproduction_section(commands, [f"Draws are made under seed {seed}."]))
     rows, features = source.x.shape
     lead = f"{len(opened)} fitted {'story' if len(opened) == 1 else 'stories'} on {rows:,} rows of {features} features"

@@ -58,11 +58,23 @@ def _module(path: str, source: str) -> ModuleType:
 
 def _pickled(cls: type) -> str | tuple[Callable[..., Any], tuple[str, str, str]]:
     """How the class of a story or part is pickled: by name, but with its source where it stands in a story's file."""
+    origin = _origin(cls)
+    return cls.__qualname__ if origin is None else (_unpickled, (*origin, cls.__qualname__))
+
+
+def place_of(cls: type) -> str | None:
+    """The "path/to/file.py:Class" of a class that stands in a story's file; None for others."""
+    origin = _origin(cls)
+    return None if origin is None else f"{origin[0]}:{cls.__qualname__}"
+
+
+def _origin(cls: type) -> tuple[str, str] | None:
+    """Path and text of the story's file in which a class stands."""
     if cls.__module__.startswith(FILE_MODULE):
-        for (path, source), module in _loaded.items():
+        for origin, module in _loaded.items():
             if _attribute(module, cls.__qualname__) is cls:
-                return _unpickled, (path, source, cls.__qualname__)
-    return cls.__qualname__
+                return origin
+    return None
 
 
 def _unpickled(path: str, source: str, name: str) -> Any:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +15,7 @@ from probclust.cli import main
 from probclust.demo import Entry, run_demo, write_data
 from probclust.report import page
 from tests.archives import arrays
+from tests.test_story_file import STORY
 
 pytest.importorskip("matplotlib")
 
@@ -193,3 +196,38 @@ def test_the_demo_leaves_stories_numbers_and_a_page(tmp_path, capsys):
     printed = capsys.readouterr()
     assert re.search(r"k-means +– +– +0\.\d{3}", printed.out)
     assert "seed 1: bound" in printed.err
+
+
+def test_the_command_on_the_page_makes_it_again(tmp_path):
+    folder = tmp_path / "a folder of 'ours' & more"
+    folder.mkdir()
+    (folder / "counts of mine.py").write_text(STORY)
+    rng = np.random.default_rng(0)
+    np.savez(
+        folder / "some rows.npz",
+        x=rng.poisson([[2.0] * 4, [9.0] * 4] * 20),
+        y=[f"a long label <{k}>" for k in "ab"] * 20,
+    )
+    story, data, run, page = (
+        str(folder / name) for name in ("counts of mine.py:Poissons", "some rows.npz", "r", "p.html")
+    )
+    shape = ["--image-shape", "2x2"]
+    commands = [
+        ["fit", story, "--data", data, "--out", run, "--clusters", "2", "--epochs", "2", *shape],
+        ["report", run, "--out", page, "--story", story, "--particles", "2", *shape],
+    ]
+    for words in commands:
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+    [told] = re.findall(r"<pre><code>(.*?)</code></pre>", (folder / "p.html").read_text(encoding="utf-8"), re.DOTALL)
+    program, *words = shlex.split(unescape(told))
+    assert program == "probclust"
+    assert words[words.index("--data") + 1] == data
+    assert words[words.index("--story") + 1] == story
+    again = tmp_path / "again.html"
+    words[words.index("--out") + 1] = str(again)
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    assert again.read_text(encoding="utf-8") == (folder / "p.html").read_text(encoding="utf-8")
