@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,19 @@ class Support:
         names = None if self.columns is None else self.columns.tolist()
         _check(self.site, self.law, self.inside, values, number, names, "x")
 
+
+_CLOSED = tuple(
+    map(
+        type,
+        (
+            constraints.unit_interval,
+            constraints.nonnegative,
+            constraints.nonnegative_integer,
+            constraints.integer_interval(0, 1),
+        ),
+    )
+)
+"""Constraints that hold where their bounds, which belong to them, hold for the least and the largest value."""
 
 _supports: weakref.WeakKeyDictionary[Story, list[Support] | None] = weakref.WeakKeyDictionary()
 
@@ -208,6 +222,18 @@ def _name(fn: Any) -> str:
     return type(getattr(fn, "base", fn)).__name__
 
 
+def _all_inside(constraint: Any, values: Tensor) -> bool:
+    """Whether all values lie inside, by their least and largest; False too where that does not tell."""
+    if type(constraint) not in _CLOSED or not values.numel() or not _is_fixed(constraint):
+        return False
+    low, high = torch.aminmax(values)
+    if not (
+        getattr(constraint, "lower_bound", -math.inf) <= low and high <= getattr(constraint, "upper_bound", math.inf)
+    ):
+        return False
+    return not (constraint.is_discrete and values.is_floating_point()) or torch.equal(values.floor(), values)
+
+
 def _check(
     site: str,
     law: str,
@@ -219,6 +245,8 @@ def _check(
     masks: Sequence[tuple[Tensor, int]] = (),
 ) -> None:
     """Raise where one of a site's values, (rows,) or (rows, ...), lies outside; `columns` number its columns."""
+    if _all_inside(constraint, values):
+        return
     inside = constraint.check(values)
     for mask, event_dim in masks:
         inside = inside | ~mask.reshape((*mask.shape, *[1] * (event_dim - constraint.event_dim)))
