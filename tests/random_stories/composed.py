@@ -130,6 +130,14 @@ class RandomStory(pc.Story):
                 return pyro.sample(latent["name"], law).unsqueeze(-1)
             return pyro.sample(latent["name"], law.to_event(1))
 
+    def plate(self, x: Tensor) -> Any:
+        """The plate of the rows."""
+        return pyro.plate("data", x.shape[0])
+
+    def cluster(self, law: Any) -> Tensor:
+        """The model's sample statement of the cluster."""
+        return pyro.sample("cluster", law)
+
     def model(self, x: Tensor) -> Any:
         plan, v = self.plan, self.numbers
         shared = self.globals_of_model()
@@ -137,8 +145,8 @@ class RandomStory(pc.Story):
             pyro.factor("penalty", -v["factor"].square().sum())
         if "once" in plan["values"]:
             pyro.deterministic("constant", v["factor"].exp())
-        with poutine.scale(scale=plan["scale"]), pyro.plate("data", x.shape[0]):
-            k = pyro.sample("cluster", dist.Categorical(logits=self.logits(shared)))
+        with poutine.scale(scale=plan["scale"]), self.plate(x):
+            k = self.cluster(dist.Categorical(logits=self.logits(shared)))
             values: list[Tensor] = []
             for i, latent in enumerate(plan["latents"]):
                 loc, scale = v[f"latent{i}_loc"][k], v[f"latent{i}_scale"]
@@ -198,7 +206,7 @@ class RandomStory(pc.Story):
         for latent in plan["globals"]:
             if latent["guide"] != "auto":
                 pyro.sample(latent["name"], own_guide(latent, v[f"{latent['use']}_guide"]))
-        with poutine.scale(scale=plan["scale"]), pyro.plate("data", x.shape[0]):
+        with poutine.scale(scale=plan["scale"]), self.plate(x):
             seen = self.encode(x)
             if plan["gate"]:
                 k = pyro.sample("cluster", dist.Categorical(logits=seen @ v["gate"]))
@@ -221,9 +229,14 @@ class RandomStory(pc.Story):
         return found
 
 
+def parts_of(plan: Plan) -> Any:
+    """The parts that a story of the plan takes, in their container."""
+    shapes = [[plan["n_clusters"], plan["sites"][0]["width"]], [1]]
+    return contained(plan["container"], [Holder(shape) for shape in shapes])
+
+
 def told(plan: Plan) -> RandomStory:
     """The story of a plan."""
     with torch.random.fork_rng():
         torch.manual_seed(plan["seed"])
-        shapes = [[plan["n_clusters"], plan["sites"][0]["width"]], [1]]
-        return RandomStory(plan, contained(plan["container"], [Holder(shape) for shape in shapes]))
+        return RandomStory(plan, parts_of(plan))

@@ -136,3 +136,27 @@ def scales(plan: Plan) -> tuple[float, float]:
     """
     own = any(part["scale"] != 1 for part in plan["sites"] + plan["latents"])
     return (plan["scale"], 1.0) if own else (1.0, plan["scale"])
+
+
+def blocks(plan: Plan) -> list[str]:
+    """What a plan is made of, for counting."""
+    found = {f"family: {site['family']}" for site in plan["sites"]} | {f"latent: {z['kind']}" for z in plan["latents"]}
+    found |= {f"home: {home}" for home in plan["homes"]} | {f"encoder: {plan['encoder']}", f"dtype: {plan['dtype']}"}
+    found |= {f"mask: {site['mask']}" for site in plan["sites"] if site["mask"]}
+    found |= {f"factor: {use}" for use in plan["factors"]} | {f"deterministic: {use}" for use in plan["values"]}
+    for latent in plan["globals"]:
+        guide = plan["global_guide"] if latent["guide"] == "auto" else f"own {latent['guide']}"
+        found.add(f"global {latent['family']}: {guide}{', PyroSample' if latent['is_pyro'] else ''}")
+    found |= {f"{len(plan['sites'])} observed sites", f"{len(plan['latents'])} local latents"}
+    facts = {
+        "cluster in the guide": plan["gate"],
+        "latents by cluster": any(latent["by_cluster"] for latent in plan["latents"]),
+        "missing entries": plan["missing"],
+        "one cluster": plan["n_clusters"] == 1,
+        "one feature": n_features(plan) == 1,
+        "one row": plan["n_rows"] == 1,
+        "scale of all sites": scales(plan)[1] != 1,
+        "scale of a site": any(part["scale"] != 1 for part in plan["sites"] + plan["latents"]),
+        f"parts in: {plan['container']}": "part" in plan["homes"],
+    }
+    return sorted(found | {fact for fact, holds in facts.items() if holds})

@@ -158,7 +158,7 @@ def walk(plan: Plan, only: Any = None) -> Iterator[Outcome]:
         if made.status != "right":
             return
         for name, check in calls().items():
-            if (only and name not in only) or plan["seed"] % RARE.get(name, 1):
+            if (only and name not in only) or (plan["seed"] + 1) % RARE.get(name, 1):
                 continue
             yield outcome(name, lambda check=check: check(found[0]))
         yield outcome("leaves no trace", lambda: leaves_no_trace(found[0]))
