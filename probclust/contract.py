@@ -39,8 +39,7 @@ def check_contract(story: Story, x: Tensor) -> None:
         invalid = check_values(story, rows, number=lambda row: row % len(x))
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
-        if not (story.conditional or story.missing) and story.is_density:
-            _check_reads_x_only_to_observe(story, joint, rows)
+        _check_reads_x(story, joint, rows)
         if not torch.isfinite(joint.table.logsumexp(1)).all():
             why = f" ({invalid})" if invalid else ""
             raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x{why}")
@@ -157,20 +156,58 @@ def _check_parameters(story: Story, trace: Any) -> None:
             )
 
 
-def _check_reads_x_only_to_observe(story: Story, joint: Joint, x: Tensor) -> None:
-    """The model's distributions must be the same for other rows."""
+def _check_reads_x(story: Story, joint: Joint, x: Tensor) -> None:
+    """A row observes what is its own, and the model's distributions are the same for other rows.
+
+    The guide's are those of the row alone, or scores would depend on how many rows are looked at together.
+    """
     values = {name: site.value for name, site in joint.guide.items() if name != CLUSTER}
+    is_density = story.is_density and not story.conditional
+    own = len(x) // 2
+    like_own = x[own].repeat(len(x), 1)  # values that may be, for programs that look at them
+    _check_guide_reads_rows_alone(story, joint, like_own, own)
+    others = 2 * x + 1 if is_density or _same(x, like_own) else like_own
+    others[own] = x[own]
     runs = []
-    for rows in (x, 2 * x.flip(0) + 1):
+    for rows in (x, others):
         torch.manual_seed(0)  # of a module that draws, such as dropout
         runs.append(Pass(values=values).run(story.model, rows))
     for name, site in runs[0].items():
         other = runs[1].get(name)
-        if other is None or not _same(site.fn.log_prob(site.value), other.fn.log_prob(site.value)):
+        if is_density and (other is None or not _same(site.fn.log_prob(site.value), other.fn.log_prob(site.value))):
             raise ContractError(
                 f"the model reads x to build the distribution of site '{name}', so that its log joint is no density of "
                 "x; it may read x only to observe it (obs=x) and for its number of rows, or say conditional = True"
             )
+        if site.observed and other is not None and not _same(_of_row(site, own, x), _of_row(other, own, x)):
+            raise ContractError(
+                f"what site '{name}' observes of a row changes with the other rows (its value has shape "
+                f"{tuple(site.value.shape)} for {len(x)} rows, its distribution event shape "
+                f"{tuple(site.fn.event_shape)}); give obs= the row's own entries, the rows first, with the other "
+                "dimensions in the event"
+            )
+
+
+def _check_guide_reads_rows_alone(story: Story, joint: Joint, others: Tensor, own: int) -> None:
+    """The guide's distributions of row `own` must be the same beside other rows."""
+    values = {name: site.value for name, site in joint.guide.items() if name != CLUSTER}
+    torch.manual_seed(0)
+    guide = Pass(values=values).run(story.complete_guide, others)
+    for name, site in joint.guide.items():
+        other = guide.get(name)
+        if site.local and site.latent and other is not None:
+            one, another = (law.log_prob(site.value) for law in (site.fn, other.fn))
+            if not _same(one[..., own % one.shape[-1]], another[..., own % another.shape[-1]]):
+                raise ContractError(
+                    f"the guide's distribution of site '{name}' changes with the other rows, so that scores would "
+                    "depend on which rows are scored together; let it be one of the row alone (in evaluation mode)"
+                )
+
+
+def _of_row(site: Site, row: int, x: Tensor) -> Tensor:
+    """What a site observes of a row; all that it observes where it has no dim for the rows."""
+    batch = site.value.shape[: site.value.dim() - site.fn.event_dim]
+    return site.value.select(len(batch) - 1, row) if batch and batch[-1] == len(x) else site.value
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -315,7 +315,43 @@ class DiscreteGlobal(Sound):
         super().guide(x)
 
 
+class ReadsXWithGaps(ReadsX):
+    missing = True
+
+
+class ObservesTheFirstRow(Sound):
+    def observe(self, x, k):
+        super().observe(x[:1], k)
+
+
+class ObservesTheRowBefore(Sound):
+    def observe(self, x, k):
+        super().observe(x.roll(1, 0), k)
+
+
+class ObservesTheMean(Sound):
+    conditional = True
+
+    def observe(self, x, k):
+        super().observe(x.mean(0), k)
+
+
+class RowsInTheEvent(Sound):
+    def observe(self, x, k):
+        pyro.sample("x", dist.Normal(self.loc[0].expand(x.shape), 1.0).to_event(2), obs=x)
+
+
+class GuideSeesAllRows(Sound):
+    def guide(self, x):
+        super().guide(x - x.mean(0))
+
+
 BROKEN = [
+    (ReadsXWithGaps, "distribution of site 'x'", "only to observe it"),
+    (ObservesTheFirstRow, "'x' observes of a row changes with the other rows", "the rows first"),
+    (ObservesTheRowBefore, "'x' observes of a row changes with the other rows", "the rows first"),
+    (ObservesTheMean, "'x' observes of a row changes with the other rows", "the rows first"),
+    (RowsInTheEvent, "'x' observes of a row changes with the other rows", "in the event"),
     (SaysNoSupport, "'x' of the model: Law does not say which values", "give its class a `support`"),
     (DiscreteGlobal, "'switch'", "fold 'switch' into it"),
     (ReadsX, "distribution of site 'x'", "only to observe it"),
@@ -382,6 +418,11 @@ def test_a_broken_story_is_refused_by_name(broken, site, remedy, n_rows, n_featu
             pc.predict(story, x)
         assert remedy in str(caught.value)
         assert _state(story) == before
+
+
+def test_a_guide_that_looks_at_other_rows_is_refused():
+    with pytest.raises(pc.ContractError, match=r"distribution of site 'z' changes with the other rows.*row alone"):
+        pc.elbo(GuideSeesAllRows(), torch.randn(6, 4))
 
 
 @pytest.mark.parametrize(("broken", "site"), NOT_FINITE, ids=lambda value: getattr(value, "__name__", ""))
