@@ -49,8 +49,8 @@ def sample(law: Callable[[Tensor], Any], obs: Callable[[Tensor], Tensor | None] 
 
 
 def first(x: Tensor) -> Tensor:
-    """The first column, without gaps."""
-    return x[:, 0].nan_to_num()
+    """A number of each row, without gaps."""
+    return x.nan_to_num().sum(-1)
 
 
 def of_store(x: Tensor) -> None:
@@ -63,6 +63,11 @@ def further(x: Tensor) -> None:
     """A site in a plate of its own beside that of the rows."""
     with pyro.plate("parts", 2, dim=-2):
         pyro.sample(EXTRA, _normal(x), obs=first(x).expand(2, -1))
+
+
+def both(law: Callable[[Tensor], Any], obs: Callable[[Tensor], Tensor]) -> tuple[Add, None]:
+    """A statement in the model's plate that observes."""
+    return inside(sample(law, obs)), None
 
 
 row = sample(lambda x: _normal(x))
@@ -78,12 +83,12 @@ ADDED: dict[str, tuple[Add | None, Add | None]] = {
     "observed in the guide": (inside(row), inside(sample(lambda x: _normal(x), first))),
     "second discrete latent": (inside(code), inside(code)),
     "two sites of one name": (inside(sample(lambda x: _normal(x), first)),) * 2,
-    "forgotten to_event": (inside(sample(lambda x: _normal(x, len(x), 2), lambda x: x[:, :1].nan_to_num().expand(-1, 2))), None),
-    "to_event of the rows too": (inside(sample(lambda x: _normal(x, len(x), 2).to_event(2), lambda x: first(x)[:, None].expand(-1, 2))), None),
+    "forgotten to_event": both(lambda x: _normal(x, len(x), 2), lambda x: x[:, :1].nan_to_num().expand(-1, 2)),
+    "to_event of the rows too": both(lambda x: _normal(x, len(x), 1).to_event(2), lambda x: first(x)[:, None]),
     "reads x": (inside(sample(lambda x: dist.Normal(first(x), 1.0), first)), None),
-    "observes the first row for all": (inside(sample(lambda x: _normal(x, len(x)), lambda x: first(x)[:1])), None),
-    "observes other rows": (inside(sample(lambda x: _normal(x, len(x)), lambda x: first(x).roll(1))), None),
-    "observes an average of the rows": (inside(sample(lambda x: _normal(x, len(x)), lambda x: first(x).mean())), None),
+    "observes the first row for all": both(lambda x: _normal(x, len(x)), lambda x: first(x)[:1]),
+    "observes other rows": both(lambda x: _normal(x, len(x)), lambda x: first(x).roll(1)),
+    "observes an average of the rows": both(lambda x: _normal(x, len(x)), lambda x: first(x).mean()),
     "parameter of the global store": (inside(of_store), None),
     "further plate": (inside(further), None),
     "guide outside the model's support": (
@@ -163,7 +168,7 @@ def applies(name: str, plan: Plan) -> bool:
         return plan["n_clusters"] == 2
     if name == "observes nothing of a site":
         return site["mask"] not in ("observed", "off")
-    return name != "reads x" or not plan["missing"]
+    return True
 
 
 def broken(plan: Plan, name: str) -> Broken:
