@@ -39,7 +39,8 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
     """A scikit-learn estimator that fits any story: clusterer, density and transformer in one.
 
     Fitted again, it starts anew. It can be cloned, searched over, put into a pipeline and pickled, as scikit-learn's
-    own; to keep a story for long, or to send it, use `pc.save(estimator.story_, path)`.
+    own. The pickle of a story from a file of its own brings that file's text, so that it loads where the file is not;
+    to keep a story for long, or to send it, use `pc.save(estimator.story_, path)`.
 
     Args:
         story: name of an installed story (`probclust stories` lists them), a `Story` class, or "path/to/file.py:Class".
