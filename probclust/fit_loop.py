@@ -6,7 +6,8 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from probclust.progress import Progress
 from probclust.recipe import Compute, Run, Step, Train
 from probclust.scoring import draws_latents, elbo, predict
 from probclust.start_sample import leave_sample, n_start_steps, start_sample
-from probclust.story import trained_state
+from probclust.story import frozen_by_the_user, trained_state
 from probclust.training import Trainer, derived_seed
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,16 @@ class FitLoop:
     """The loop over restarts, steps and epochs, from wherever the checkpoint stands."""
 
     def __init__(
-        self, trainer: Trainer, steps: Sequence[Step], run: Run, n_init: int, keeper: Checkpoint, bar: Progress
+        self,
+        trainer: Trainer,
+        steps: Sequence[Step],
+        run: Run,
+        n_init: int,
+        keeper: Checkpoint,
+        bar: Progress,
+        is_own_recipe: bool = True,
     ) -> None:
+        self.is_own_recipe = is_own_recipe
         self.trainer, self.steps, self.run_state, self.n_init = trainer, steps, run, n_init
         self.story, self.devices, self.keeper, self.bar = trainer.story, trainer.devices, keeper, bar
         self.seed = run.seed
@@ -148,7 +157,8 @@ class FitLoop:
             compute = step.run
             with self.trainer.working():
                 torch.manual_seed(derived_seed(run.seed, position.step))
-                self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
+                with self._frozen_stay(step.name):
+                    self.devices.once(lambda: compute(run), run.memory, self.trainer.modules)
             return
         with self.trainer.working():
             epochs = self.trainer.start(step, run)
@@ -184,6 +194,22 @@ class FitLoop:
             self.keeper.save_when_due(self.trainer.modules, run.memory, self.trainer.optimizer)
             self.bar.advance(facts["loss"])
         self._keep_better()
+
+    @contextmanager
+    def _frozen_stay(self, name: str) -> Iterator[None]:
+        """Parameters that the user froze stay as they were given in a step of the story's own recipe."""
+        held = frozen_by_the_user(self.story) if self.is_own_recipe else {}
+        before = {key: parameter.clone() for key, parameter in held.items()}
+        yield
+        changed = [key for key, parameter in held.items() if not torch.equal(parameter, before[key])]
+        with torch.no_grad():
+            for key in changed:
+                held[key].copy_(before[key])
+        if changed:
+            self._warn(
+                f"step '{name}' sets {', '.join(changed)}, which are frozen (requires_grad False) and stay as given; "
+                "what else it found went with them. Leave the step out: recipe=[pc.SVI()] trains the rest"
+            )
 
     def _is_refining(self) -> bool:
         """Whether the step goes on from a bound that is exact, so that weights worth keeping came before it."""

@@ -108,7 +108,8 @@ def fit(
 
     Warns:
         FitWarning: what usually spoils a fit: an empty cluster, all rows in one, a restart that failed, columns far
-            from the scale of about one that the story assumes (`Story.any_scale`).
+            from the scale of about one that the story assumes (`Story.any_scale`), frozen parameters that the story's
+            recipe would set.
         PrecisionWarning: the story was put into float64, as columns lie so far from zero that float32 would lose the
             digits which tell rows apart.
     """
@@ -175,7 +176,7 @@ def fit(
         known = None if known is None else known.to(trainer.device)
         run = Run(story, _placed(rows, trainer.device), known, seed, pairs=pairs)
         learn_totals(story, run.x)
-        FitLoop(trainer, steps, run, n_init, keeper, bar).run()
+        FitLoop(trainer, steps, run, n_init, keeper, bar, recipe is None or isinstance(recipe, Mapping)).run()
     with alone:
         story.eval()
     position = keeper.position

@@ -108,6 +108,7 @@ class Story(Part):
         """Add the automatic guide of the global latents, once the constructor is through."""
         keep_own_parameters(self)
         self.add_global_guide()
+        self.__dict__["_frozen_by_itself"] = {name for name, p in self.named_parameters() if not p.requires_grad}
 
     @alone
     def use_global_guide(self, kind: Kind) -> None:
@@ -147,6 +148,12 @@ class Story(Part):
     def dtype(self) -> torch.dtype:
         """The floating type of the story's parameters; rows are cast to it."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def frozen_by_the_user(story: Story) -> dict[str, Tensor]:
+    """Parameters with `requires_grad` False, by name, less those that the story's constructor made so."""
+    own = story.__dict__.get("_frozen_by_itself", ())
+    return {name: p for name, p in story.named_parameters() if not p.requires_grad and name not in own}
 
 
 def trained_state(story: Story) -> set[str]:

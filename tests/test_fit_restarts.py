@@ -132,6 +132,21 @@ def test_frozen_parameters_and_buffers_stay_as_they_were_given():
     assert torch.equal(story.found[0].loc, given + 1)
 
 
+def test_a_recipe_leaves_frozen_parameters_alone_and_says_so():
+    x = torch.cat([rows(), rows() + 6])
+    story = pc.models.GaussianMixture(4, 2)
+    given = torch.stack([x[60:].mean(0), x[:60].mean(0)])
+    story.loc.data.copy_(given)
+    story.loc.requires_grad_(False)
+    with pytest.warns(pc.FitWarning, match=r"step 'em' sets loc, which are frozen"):
+        pc.fit(story, x, n_init=2)
+    assert torch.equal(story.loc, given)
+    own = [pc.Compute(name="set", run=lambda run: run.story.loc.copy_(given + 1)), pc.SVI(epochs=1)]
+    pc.fit(story, x, recipe=own)
+    assert torch.equal(story.loc, given + 1)  # a step of the user's own may
+    pc.fit(pc.models.DissimilarityMixture(4, 2, learn_alpha=False), x)  # frozen by the story itself
+
+
 def test_statistics_of_trained_layers_start_anew_and_those_of_frozen_ones_stay():
     class Normalised(Holding):
         def __init__(self, n_features, n_clusters):
