@@ -224,3 +224,28 @@ def test_starts_and_clusters_are_of_types_and_not_of_depth(build, known):
     record = pc.fit(story, x, labels, seed=0, recipe={"pretrain_epochs": 20, "epochs": 1}, progress=False)
     assert pc.metrics.accuracy(y, record.memory["start"]) > 0.95
     assert pc.metrics.accuracy(y, pc.predict(story, x)) > 0.95
+
+
+def test_a_hand_written_loop_learns_the_totals_too():
+    """Before `pc.fit`, they are parameters like others: Pyro's SVI with our objective moves their mean to the rows'."""
+    x, _ = counts_of_depth(300.0)
+    story = Plain(30, 2, Multinomial(30))
+    svi = pyro.infer.SVI(
+        story.model, story.guide, pyro.optim.Adam({"lr": 0.02}), loss=pc.objectives.Exact(n_rows=len(x))
+    )
+    for _ in range(100):
+        svi.step(x)
+    assert story.part.totals().mean.item() == pytest.approx(x.sum(1).mean().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_recorded_graphs_give_what_eager_steps_give(name):
+    x, _ = counts_of_depth(1e3, n_rows=60, n_features=8)
+    found = []
+    for engine in ("eager", "staged"):
+        torch.manual_seed(0)
+        story = VaDE(8, 2, 2, hidden=(8,), likelihood=BUILDS[name](8))
+        pc.fit(story, x, recipe=[pc.SVI(epochs=2)], batch_size=20, engine=engine, progress=False)
+        found.append(story.state_dict())
+    for key, value in found[0].items():
+        torch.testing.assert_close(found[1][key], value, rtol=1e-5, atol=1e-6)
