@@ -106,6 +106,7 @@ cases(lambda v: lambda: pc.compare({"a": gmm()}, X, records=v), "records must", 
 cases(lambda v: lambda: pc.select_n_clusters(lambda k: gmm(), X, v), "n_clusters must", [3, "ab", None, [], ["3"]])
 cases(lambda v: lambda: pc.stability(v), "restarts must be|at least two|got None", [3, "ab", None, [1], [[0.5], [1]]])
 cases(lambda v: lambda: pc.save(gmm(), v), "path must be the path of a file", [3, None, "", b"x", True])
+cases(lambda v: lambda: pc.data.read(v), "path must be the path of a file", [3, None, "", b"x"])
 cases(lambda v: lambda: pc.load(v), "path must be the path of a file", [3, None, "", b"x"])
 cases(lambda v: estimator(story_arguments=v), "story_arguments must be a mapping", [3, "ab", {3: 3}])
 cases(lambda v: estimator(story_arguments=v), r"GaussianMixture\(.*nope=1\) cannot be built", [{"nope": 1}])

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from probclust.arguments import checked_path
 from probclust.data.delimited import is_delimited, read_delimited
 from probclust.data.reading import Reading, chosen
 from probclust.data.stored import RESIDENT_BYTES, StoredRows
@@ -74,7 +75,7 @@ def read(
             the file lacks what was asked for, or it cannot be told how to read it.
         ImportError: If reading .parquet needs a package that is not installed.
     """
-    path = Path(path)
+    path = checked_path("path", path)
     reading = Reading(header, index, separator, decimal, encoding, columns, drop)
     if not path.is_file():
         raise FileNotFoundError(f"no file at {path}")
