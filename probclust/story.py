@@ -122,8 +122,19 @@ class Story(Part):
 
         Frozen parameters (`requires_grad` False) and buffers stay, but for the running statistics of layers that are
         trained.
+
+        Raises:
+            TypeError: parts stand among the arguments where they cannot be built anew.
         """
         again: Story = fresh(self)
+        shared = {id(parameter) for parameter in again.parameters() if parameter.requires_grad}
+        for name, parameter in self.named_parameters():
+            if id(parameter) in shared:
+                raise TypeError(
+                    f"a restart needs fresh weights, but '{name}' belongs to an object among the arguments of "
+                    f"{type(self).__name__} that cannot be built anew; pass parts as they are, or in lists, tuples, "
+                    "mappings or dataclasses"
+                )
         if again.global_guide_kind != self.global_guide_kind:
             again.use_global_guide(self.global_guide_kind)
         drawn = again.state_dict()

@@ -96,6 +96,24 @@ def test_parts_are_drawn_anew_wherever_they_stand(hold, make):
     assert len(set(pc.fit(story, rows(), n_init=3, **ONCE).bounds)) == 3
 
 
+class Opaque:
+    def __init__(self, part):
+        self.part = part
+
+    def values(self):
+        return [self.part]
+
+    def items(self):
+        return [("part", self.part)]
+
+
+def test_parts_that_cannot_be_drawn_anew_are_refused():
+    story = Holding(4, 2, Opaque(Centres()))
+    with pytest.raises(TypeError, match=r"'found\.0\.loc' belongs to an object .* that cannot be built anew"):
+        pc.fit(story, rows(), n_init=2, **ONCE)
+    pc.fit(story, rows(), n_init=1, **ONCE)
+
+
 def test_shared_parts_stay_shared():
     part = Centres()
     again = pc.recorded.fresh({"a": [part], "b": part})
