@@ -96,7 +96,7 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site], Tenso
     if isinstance(end, pd.Series):  # a row of a frame, with the names of its columns
         row = resident(admit(story, end.to_frame().T))
     elif hasattr(end, "__len__") and len(end) == story.n_features:
-        row = resident(admit(story, torch.as_tensor(end)[None]))
+        row = resident(admit(story, end[None] if isinstance(end, Tensor) else [end]))
     else:
         raise ValueError(f"{name} must be a cluster's index or one row of n_features={story.n_features} numbers")
     label = predict(story, row)

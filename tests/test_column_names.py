@@ -83,6 +83,12 @@ def test_every_function_puts_columns_in_order_and_refuses_others(name, fitted, f
         call(fitted, frame.assign(extra=1.0))
 
 
+def test_masked_rows_are_no_end_of_a_path(mixture, frame):
+    row = np.ma.array([0.0, 0.0, -999.0], mask=[0, 0, 1])
+    with pytest.raises(ValueError, match="x must have no masked values, first in row 0, column 2"):
+        pc.interpolate(mixture, row, 0)
+
+
 def test_a_fit_goes_on_with_columns_in_its_order(frame):
     again = {}
     for name, second in (("same", frame), ("swapped", swapped(frame))):

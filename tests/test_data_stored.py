@@ -203,6 +203,18 @@ def test_columns_of_stored_rows_are_put_in_order(small, tmp_path):
         pc.predict(story, swapped.rename(columns={"c3": "d"}))
 
 
+def test_masked_rows_of_a_table_of_ones_own_are_not_taken_for_values():
+    class Masked(ArrayTable):
+        def read(self, start, stop):
+            rows = np.ma.array(super().read(start, stop), mask=False)
+            rows[np.arange(start, stop) == 60] = np.ma.masked
+            return rows
+
+    with pytest.raises(ValueError, match="x must have no masked values, first in row 10"):
+        StoredRows(Masked(X))[50:70]
+    assert StoredRows(Masked(X), missing=True)[50:70].isnan().all(1).nonzero().tolist() == [[10]]
+
+
 def test_huge_row_groups_are_refused(monkeypatch, tmp_path):
     pd.DataFrame(X, columns=list("abcde")).to_parquet(tmp_path / "x.parquet")
     monkeypatch.setattr("probclust.data.tables.GROUP_BYTES", 2000)

@@ -215,6 +215,15 @@ def test_columns_of_text_are_refused(tmp_path):
         read(tmp_path, "a,b\n1,2\n", header="yes")
 
 
+def test_columns_of_long_tables_are_of_one_type(tmp_path):
+    labels = ["1"] * 300_000 + ["a"] * 300_000
+    text = "a,y\n" + "".join(f"0.5,{label}\n" for label in labels)
+    _, y = read(tmp_path, text, label="y")
+    assert set(y) == {"1", "a"}
+    with pytest.raises(ValueError, match="'a' in column 'y', line 300002"):
+        pc.data.read(tmp_path / "t.csv")
+
+
 def test_labels_of_tables_without_names(tmp_path):
     x, y = read(tmp_path, "0.1,0.2,cat\n0.3,0.1,dog\n0.5,0.1,cat\n", label="2")
     assert list(x.columns) == [0, 1]

@@ -171,22 +171,28 @@ def frame_values(frame: pd.DataFrame, name: str = "x") -> NDArray[Any]:
     Raises:
         TypeError: a column does not hold numbers; names it.
     """
-    for place in range(frame.shape[1]):  # by position: names may repeat
+    place = odd_column(frame)
+    if place is not None:
         column = frame.iloc[:, place]
-        if not is_number_column(column):
-            row = first_text(column)
-            such = "" if row is None else f", such as {column.iloc[row]!r} in row {row},"
-            raise TypeError(
-                f"{name} must hold numbers only, got dtype {column.dtype}{such} in column {frame.columns[place]!r}; "
-                "drop the column or encode it as numbers"
-            )
+        row = first_text(column)
+        such = "" if row is None else f", such as {column.iloc[row]!r} in row {row},"
+        raise TypeError(
+            f"{name} must hold numbers only, got dtype {column.dtype}{such} in column {frame.columns[place]!r}; drop "
+            "the column or encode it as numbers"
+        )
     dtypes = list(frame.dtypes)
     if dtypes and all(isinstance(dtype, np.dtype) and dtype.kind != "O" for dtype in dtypes):
         return frame.to_numpy(np.result_type(*dtypes))
     return frame.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def is_number_column(column: pd.Series[Any]) -> bool:
+def odd_column(frame: pd.DataFrame) -> int | None:
+    """The place of the first column that does not hold numbers, None where all do."""
+    unsure = [n for n, dtype in enumerate(frame.dtypes) if not isinstance(dtype, np.dtype) or dtype.kind not in "biuf"]
+    return next((place for place in unsure if not _holds_numbers(frame.iloc[:, place])), None)
+
+
+def _holds_numbers(column: pd.Series[Any]) -> bool:
     """Whether a column of a frame holds real numbers or truth values; entries may be missing."""
     dtype = column.dtype
     if pd.api.types.is_object_dtype(dtype):

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import lzma
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,10 +15,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.io.common import get_handle  # type: ignore[import-not-found]
 
-from probclust.data.checks import first_text, is_number_column
+from probclust.data.checks import first_text, odd_column
 from probclust.data.headers import counts_rows, holds_names, is_number
 from probclust.data.reading import Reading, chosen
 
@@ -29,8 +31,11 @@ BLANKS = r"\s+"
 LINES = 20
 """Lines by which the separator is told."""
 
-SAMPLE = 1000
-"""Rows below the first line by which is told whether that holds names."""
+CHUNK = 2**20
+"""Characters that are looked at at a time."""
+
+SAMPLE, SAMPLE_CELLS = 1000, 10**6
+"""Rows below the first line by which is told whether that holds names, and about how many cells at most."""
 
 
 def is_delimited(path: Path) -> bool:
@@ -79,9 +84,9 @@ def read_delimited(path: Path, reading: Reading, label: str | None) -> tuple[pd.
     y = None if at_label is None else frame.iloc[:, at_label].to_numpy()
     x = frame.iloc[:, places]
     x = x if names is None else x.set_axis([names[place] for place in places], axis="columns")
-    for place in range(x.shape[1]):
-        if not is_number_column(x.iloc[:, place]):
-            raise text.error(x.iloc[:, place], x.columns[place])
+    odd = odd_column(x)
+    if odd is not None:
+        raise text.error(x.iloc[:, odd], x.columns[odd])
     return x, y
 
 
@@ -140,11 +145,17 @@ class Text:
         with self._open() as lines:
             self.names_in: list[int] = []
             self.first = next(self._cells(_rows(lines, self.names_in)))
-        self._check_comments()
+        self.has_comments = self._has_comments()
 
     def frame(self) -> pd.DataFrame:
         """The rows, as pandas reads them, columns numbered."""
-        return self._read(below_first=self.has_names())
+        names = self.has_names()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)  # of columns that are of several types in parts
+            frame = self._read(below_first=names)
+        if any(dtype == np.dtype(object) for dtype in frame.dtypes):
+            return self._read(below_first=names, low_memory=False)  # slower, but of one type each
+        return frame
 
     def has_names(self) -> bool:
         """Whether the first line holds the names of the columns.
@@ -154,15 +165,16 @@ class Text:
         """
         if self.reading.header is not None:
             return self.reading.header
-        below = self._read(below_first=True, nrows=SAMPLE, dtype=str, keep_default_na=False)
-        first, below = [cell.strip() for cell in self.first], below.apply(lambda column: column.str.strip())
+        first = [cell.strip() for cell in self.first]
+        n_rows = max(50, min(SAMPLE, SAMPLE_CELLS // len(first)))
+        below = self._read(below_first=True, nrows=n_rows, dtype=str, keep_default_na=False)
+        cells = pd.Series(below.to_numpy(dtype=object).ravel(), dtype="str").str.strip()
         if self.reading.decimal == ",":
-            first = [cell.replace(",", ".") for cell in first]
-            below = below.apply(lambda column: column.str.replace(",", "."))
+            first, cells = [cell.replace(",", ".") for cell in first], cells.str.replace(",", ".")
         if len(first) != below.shape[1] and len(below):
             found: bool | None = not all(is_number(cell) or not cell for cell in first)
         else:
-            found = holds_names(first, below)
+            found = holds_names(first, cells)
         if found is None:
             shown = ", ".join(first[:5]) + (", ..." if len(first) > 5 else "")
             raise ValueError(
@@ -240,8 +252,15 @@ class Text:
             "decimal=',' where numbers have a decimal comma"
         )
 
-    def _check_comments(self) -> None:
-        """Refuse lines that begin with # but look like rows that do."""
+    def _has_comments(self) -> bool:
+        """Whether lines begin with #. Refuses those that look like rows."""
+        with self._open() as lines:
+            end, found = "\n", False
+            while not found and (chunk := lines.read(CHUNK)):
+                found = "#" in chunk and any(mark in end + chunk for mark in ("\n#", "\r#"))
+                end = chunk[-1]
+        if not found:
+            return False
         with self._open() as lines:
             comments = [(number, line) for number, line in enumerate(lines) if line.startswith("#")]
         for number, line in comments:
@@ -251,12 +270,13 @@ class Text:
                     f"line {number + 1} of {self.path} begins with #, as a comment does, but looks like a row; quote "
                     "its first cell, or remove the line"
                 )
+        return True
 
     def _read(self, below_first: bool, **options: Any) -> pd.DataFrame:
         with self._open() as lines:
             for _ in range(self.names_in[-1] + 1 if below_first else 0):
                 next(lines)
-            rows: Any = _Uncommented(lines)
+            rows: Any = _Uncommented(lines) if self.has_comments else lines
             try:
                 return pd.read_csv(
                     rows,
@@ -264,7 +284,6 @@ class Text:
                     sep=self.separator,
                     decimal=self.reading.decimal,
                     skipinitialspace=True,
-                    low_memory=False,  # one type for each column
                     **options,
                 )
             except pd.errors.EmptyDataError:

@@ -21,7 +21,7 @@ MISSING = {"", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "None",
 TRUTH = {"true", "false"}
 
 
-def holds_names(first: Sequence[str], below: pd.DataFrame) -> bool | None:
+def holds_names(first: Sequence[str], below: pd.Series[str]) -> bool | None:
     """Whether the first line of a table holds the names of its columns; None where that cannot be told.
 
     - Text is a name. Text beside numbers may also be a label, or stand for a missing value: then the numbers decide.
@@ -35,7 +35,7 @@ def holds_names(first: Sequence[str], below: pd.DataFrame) -> bool | None:
 
     Args:
         first: cells of the first line, decimals with a point.
-        below: cells of the lines below it, as text, decimals with a point; the first thousand do.
+        below: cells of as many lines below it, line by line, as text, decimals with a point.
     """
     numeric = [is_number(cell) for cell in first]
     text = [not (is_number(cell) or cell in MISSING or cell.lower() in TRUTH) for cell in first]
@@ -45,9 +45,9 @@ def holds_names(first: Sequence[str], below: pd.DataFrame) -> bool | None:
         return False
     if any(cell in MISSING for cell in first[1:]) or any(cell.lower() in TRUTH for cell in first):
         return False
-    numbers = below.apply(pd.to_numeric, errors="coerce")
+    numbers = pd.to_numeric(below, errors="coerce").to_numpy(np.float64).reshape(-1, len(first))
     if first[0] in MISSING:
-        if first[0] == "" and counts_rows(numbers.iloc[:, 0]):
+        if first[0] == "" and counts_rows(pd.Series(numbers[:, 0])):
             return True
         if first[0] != "":
             return False
@@ -56,10 +56,10 @@ def holds_names(first: Sequence[str], below: pd.DataFrame) -> bool | None:
     found = _are_names(
         np.array(cells, dtype=np.float64),
         np.array([re.fullmatch(WHOLE, cell) is not None for cell in cells]),
-        numbers.iloc[:, places].to_numpy(np.float64),
-        below.iloc[:, places].apply(lambda column: column.str.fullmatch(WHOLE)).to_numpy(bool),
+        numbers[:, places],
+        below.str.fullmatch(WHOLE).to_numpy(bool).reshape(-1, len(first))[:, places],
     )
-    above_numbers = numbers.iloc[:, np.flatnonzero(text)].notna().all().any()
+    above_numbers = bool((~np.isnan(numbers[:, np.flatnonzero(text)])).all(0).any())
     return None if found is False and above_numbers else found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +68,7 @@ def opened(x: Any, name: str = "x", *, missing: bool = False) -> Named:
         x = pd.DataFrame.from_records(x.ravel())
     if isinstance(x, pd.DataFrame):
         return Named(x, _names(x.columns))
-    values = _unmasked(_known_kind(x, name), name, missing)
+    values = unmasked(_known_kind(x, name), name, missing)
     columns = getattr(x, "columns", None)  # of rows that are read in parts, and of frames that pandas does not know
     return Named(values, None if columns is None else _names(columns))
 
@@ -96,7 +97,8 @@ def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: 
     if table.names == wanted:
         return table
     _check_same(table.names, wanted, name)
-    order = [table.names.index(column) for column in wanted]
+    places = {column: place for place, column in enumerate(table.names)}
+    order = [places[column] for column in wanted]
     values = table.values
     if isinstance(values, pd.DataFrame):
         values = values.iloc[:, order]
@@ -108,18 +110,19 @@ def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: 
 
 
 def _check_same(names: Names, wanted: Names, name: str) -> None:
-    doubled = [column for column in dict.fromkeys(names) if names.count(column) > 1]
+    doubled = [column for column, times in Counter(names).items() if times > 1]
     if doubled:
         raise ValueError(f"{name} has several columns of the name {_listed(doubled)}, so that their order is unknown")
-    absent = [column for column in wanted if column not in set(names)]
-    foreign = [column for column in names if column not in set(wanted)]
+    has, fitted = set(names), set(wanted)
+    absent = [column for column in wanted if column not in has]
+    foreign = [column for column in names if column not in fitted]
     if absent or foreign:
         said = [f"without {_listed(absent)}"] if absent else []
         said += [f"with {_listed(foreign)}, which the fit did not see"] if foreign else []
         raise ValueError(
             f"{name} must have the {len(wanted)} columns of the fit, in any order, got {len(names)} "
-            f"{' and '.join(said)}; the fit saw {_listed(wanted)}. Rename or leave out columns; values without names "
-            "(an array) are taken by position"
+            f"{' and '.join(said)}; the fit saw {_listed(wanted)}. Rename columns, or leave out those too many "
+            "(of a file: drop=[...]); values without names (an array) are taken by position"
         )
 
 
@@ -143,7 +146,7 @@ def _annotated(x: Any, name: str) -> Named:
         x = x.to_memory()
     if x.X is None:
         raise ValueError(f"{name} is {type(x).__name__} without X; pass one of its layers, such as x.layers['counts']")
-    return Named(_unmasked(x.X, name, missing=False), tuple(map(str, x.var_names)))
+    return Named(unmasked(x.X, name, missing=False), tuple(map(str, x.var_names)))
 
 
 def _known_kind(x: Any, name: str) -> Any:
@@ -157,8 +160,12 @@ def _known_kind(x: Any, name: str) -> Any:
     )
 
 
-def _unmasked(x: Any, name: str, missing: bool) -> Any:
-    """`x` without its mask, behind which NumPy and torch would take what stands for values; tensors dense."""
+def unmasked(x: Any, name: str, missing: bool) -> Any:
+    """`x` without its mask, behind which NumPy and torch would take what stands for values; tensors dense.
+
+    Raises:
+        ValueError: there are masked entries, which are not to be `missing`, NaN.
+    """
     if isinstance(x, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in x):
         x = np.ma.stack(x)
     is_masked_tensor = type(x).__name__ == "MaskedTensor"

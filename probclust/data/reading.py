@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,14 +106,16 @@ def chosen(
     Raises:
         ValueError: there is no such column, a name is there twice, or it cannot be told whether a column is an index.
     """
-    doubled = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    doubled = [name for name, times in Counter(names).items() if name and times > 1]
     if doubled:
         places = [place + 1 for place, name in enumerate(names) if name == doubled[0]]
         raise ValueError(f"columns {places} of {path} all have the name {doubled[0]!r}; give each a name of its own")
 
+    places_of = {name: place for place, name in enumerate(names)}
+
     def place_of(name: Any, purpose: str) -> int:
-        if str(name) in names:
-            return names.index(str(name))
+        if str(name) in places_of:
+            return places_of[str(name)]
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise ValueError(f"{path} has no column {name!r} {purpose}; its columns are: {listed}")
 
@@ -125,7 +128,8 @@ def chosen(
         out.add(0)
     if reading.columns is not None:
         taken = [place_of(name, "to take") for name in reading.columns]
-        both = [names[place] for place in taken if place in out] or [n for n in names if reading.columns.count(n) > 1]
+        twice = [name for name, times in Counter(reading.columns).items() if times > 1]
+        both = [names[place] for place in taken if place in out] or twice
         if both:
             raise ValueError(f"columns must name each feature once, got {both[0]!r} twice, or for something else too")
         return taken, at_label

@@ -14,7 +14,7 @@ from torch import Tensor
 from probclust.data.checks import as_array
 from probclust.data.named import Named
 from probclust.data.stored import StoredRows
-from probclust.data.tables import Table
+from probclust.data.tables import MappedTable, Table, memory_map
 
 FAR = 1e4
 """Distance from zero, in standard deviations of a column, beyond which float32 is off by 0.0006 of them or more."""
@@ -111,8 +111,8 @@ def _sample(table: Named, n_rows: int) -> NDArray[np.float64]:
         values = values[torch.as_tensor(index)]
     elif isinstance(values, pd.DataFrame):
         values = values.iloc[index]
-    elif isinstance(values, np.ndarray):
-        values = values[index]
+    elif isinstance(values, np.ndarray):  # a mapped one would keep the pages of its file in memory
+        values = values[index] if memory_map(values) is None else MappedTable(values).pick(index)
     elif isinstance(values, Table):
         starts = np.linspace(0, max(0, total - n // 4), 4).astype(int)
         values = np.concatenate([values.read(start, min(total, start + max(1, n // 4))) for start in starts.tolist()])

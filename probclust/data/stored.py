@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust.data.checks import as_rows, check_finite, check_shape
-from probclust.data.named import Named, opened
+from probclust.data.named import Named, opened, unmasked
 from probclust.data.tables import MappedTable, SparseTable, Table, memory_map
 
 RESIDENT_BYTES = 2**26
@@ -137,6 +137,7 @@ class StoredRows:
 
     def _array(self, values: NDArray[Any], number: Callable[[int], int]) -> NDArray[Any]:
         """Values of the table, cast and checked; `number` gives the row that each is."""
+        values = unmasked(values, self.name, self.missing)
         with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the check reports
             rows: NDArray[Any] = np.require(values, _NUMPY[self.dtype], requirements=["C", "W"])
         if not self.is_checked:
