@@ -39,7 +39,8 @@ from probclust.weights import WeightsOption, start_weights, weights_named
 class GaussianMixture(Story):
     """A mixture of Gaussians.
 
-    Recipe: EM from k-means (scikit-learn's), then SVI on the exact objective.
+    Recipe: EM from k-means (scikit-learn's, in float64), then SVI on the exact objective, which never ends below EM.
+    Known rows keep their clusters in both.
 
     Args:
         n_features: D, columns of x.
