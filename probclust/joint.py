@@ -58,7 +58,7 @@ class Pass(Messenger):
     def run(self, program: Callable[..., Any], x: Tensor) -> dict[str, Site]:
         """Run `program(x)` under this handler; its sites by name, in order."""
         self.n_rows = len(x)
-        with alone, module_local_parameters(), self, made_on(x.device):
+        with alone, module_local_parameters, self, made_on(x.device):
             try:
                 program(x)
             except ValueError as error:

@@ -6,23 +6,30 @@ would share them there. Under `module_local_params`, a setting of Pyro's, each m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pyro
 from torch import nn
 
 SETTING = "module_local_params"
 
 
-@contextmanager
-def module_local_parameters() -> Iterator[None]:
-    """Within, Pyro's modules read their own parameters and write none to the global store."""
-    if pyro.settings.get(SETTING):
-        yield
-        return
-    with pyro.settings.context(module_local_params=True):
-        yield
+class _ModuleLocal:
+    """Pyro's setting switched on; as every pass enters it, it is a class, which costs less than a generator."""
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self.before.append(pyro.settings.get(SETTING))
+        if not self.before[-1]:
+            pyro.settings.set(module_local_params=True)
+
+    def __exit__(self, *error: object) -> None:
+        if not self.before.pop():
+            pyro.settings.set(module_local_params=False)
+
+
+module_local_parameters = _ModuleLocal()
+"""Within, and `alone`, Pyro's modules read their own parameters and write none to the global store."""
 
 
 def keep_own_parameters(module: nn.Module) -> None:

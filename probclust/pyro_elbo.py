@@ -34,7 +34,7 @@ def mean_loss(elbo: Any, story: Story, x: Tensor, n_rows: int) -> Tensor:
         n_rows: rows of the whole data set.
     """
     model, guide = programs(story.model, story.guide)
-    with module_local_parameters(), made_on(x.device):
+    with module_local_parameters, made_on(x.device):
         loss = elbo.differentiable_loss(_prepared(model, n_rows), _prepared(guide, n_rows), x)
     return loss / n_rows
 

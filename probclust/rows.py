@@ -20,6 +20,7 @@ from probclust.data.rounding import far_columns, merging_columns, named_columns
 from probclust.data.stored import Rows, StoredRows, as_batches, to_device
 from probclust.errors import PrecisionWarning
 from probclust.locking import alone
+from probclust.module_parameters import module_local_parameters
 from probclust.progress import Progress
 from probclust.story import Story, checked_story
 from probclust.support import check_support
@@ -193,6 +194,7 @@ def evaluating(story: Story, seed: int | None) -> Iterator[None]:
     devices = [story.device] if story.device.type == "cuda" else []
     with (
         alone,
+        module_local_parameters,
         torch.random.fork_rng(devices, enabled=seed is not None),
         torch.no_grad(),
         pyro.validation_enabled(False),

@@ -76,16 +76,20 @@ class Site:
 
 def site_of(msg: Any) -> Site:
     """What Pyro's message of a sample statement says."""
-    frames = {frame.dim: frame for frame in msg["cond_indep_stack"] if frame.dim is not None}
-    rows = next((frame for frame in frames.values() if frame.name == PLATE), None)
+    sizes, full_size, local = {}, None, False
+    for frame in msg["cond_indep_stack"]:
+        if frame.name == PLATE:
+            local, full_size = True, frame.full_size if full_size is None and frame.dim is not None else full_size
+        if frame.dim is not None:
+            sizes[frame.dim] = frame.size
     return Site(
         name=msg["name"],
         fn=msg["fn"],
         value=msg["value"],
         role=role_of(msg),
-        local=is_local(msg),
-        frame_sizes={dim: frame.size for dim, frame in frames.items()},
-        full_size=None if rows is None else rows.full_size,
+        local=local,
+        frame_sizes=sizes,
+        full_size=full_size,
         scale=msg["scale"],
         mask=msg["mask"],
     )

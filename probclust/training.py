@@ -21,6 +21,7 @@ from probclust.errors import NonFiniteError
 from probclust.joint import blame, programs, trace_joint
 from probclust.learning_rate import usual_learning_rate
 from probclust.locking import alone
+from probclust.module_parameters import module_local_parameters
 from probclust.monitor import Monitor
 from probclust.objectives import Objective, objective_named
 from probclust.precision import matrix_products, without_denormals
@@ -71,7 +72,13 @@ class Trainer:
     def working(self) -> Iterator[None]:
         """Around each piece of a fit's work, which no other thread may disturb, and whose draws are its own."""
         cuda = [self.device] if self.device.type == "cuda" else []
-        with alone, torch.random.fork_rng(cuda), matrix_products(self.precision), without_denormals():
+        with (
+            alone,
+            module_local_parameters,
+            torch.random.fork_rng(cuda),
+            matrix_products(self.precision),
+            without_denormals(),
+        ):
             yield
 
     def start(self, step: Train, run: Run) -> int:
