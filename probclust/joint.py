@@ -20,7 +20,7 @@ from probclust.module_parameters import module_local_parameters
 from probclust.placement import made_on
 from probclust.precision import is_mixed, widen
 from probclust.shared_draws import shared_draw
-from probclust.sites import CLUSTER, PLATE, Site, is_local, mean_of, role_of, site_of
+from probclust.sites import CLUSTER, PLATE, Site, is_local, is_one, mean_of, role_of, site_of
 from probclust.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor
@@ -186,7 +186,10 @@ class Joint:
         It counts after the sum over the clusters, as in Pyro's `TraceEnum_ELBO`: a row's bound is `scale` times
         the logsumexp of the table. Where such terms have scales of their own, it is 1 and they stay in the table.
         """
-        scales = [site.scale for kind in KINDS for site in self._local(kind) if site.unscaled.dim() > 1]
+        sites = [site for kind in KINDS for site in self._local(kind)]
+        if all(is_one(site.scale) for site in sites):
+            return None
+        scales = [site.scale for site in sites if site.unscaled.dim() > 1]
         common = bool(scales) and all(_same_scale(scales[0], other) for other in scales[1:])
         return scales[0] if common and not _same_scale(scales[0], 1.0) else None
 

@@ -68,10 +68,10 @@ class Site:
         with in_full(self.value.device):
             return scale_and_mask(self.fn.log_prob(self.value), 1.0, self.mask)
 
-    @cached_property
+    @property
     def log_prob(self) -> Tensor:
         """Log probability per batch element, in nats: (rows,) or (clusters, rows) for a local site."""
-        return self.unscaled if _is_one(self.scale) else self.unscaled * self.scale
+        return self.unscaled if is_one(self.scale) else self.unscaled * self.scale
 
 
 def site_of(msg: Any) -> Site:
@@ -154,5 +154,6 @@ def mean_of(fn: Distribution, name: str) -> Tensor:
     )
 
 
-def _is_one(scale: Any) -> bool:
+def is_one(scale: Any) -> bool:
+    """Whether a scale is the number 1."""
     return isinstance(scale, float | int) and scale == 1
