@@ -321,7 +321,9 @@ def objective_named(objective: str | ELBO | None) -> ELBO:
     if isinstance(objective, ELBO):
         return objective
     if not isinstance(objective, str) or objective not in _BY_NAME:
-        raise ValueError(f"objective must be one of {sorted(_BY_NAME)} or a pyro.infer.ELBO, got {objective!r}")
+        raise ValueError(
+            f"objective must be one of {sorted(_BY_NAME)} or a pyro.infer.TraceEnum_ELBO, got {objective!r}"
+        )
     return _BY_NAME[objective]()
 
 
