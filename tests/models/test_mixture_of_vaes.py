@@ -150,6 +150,7 @@ def test_log_joint_by_hand_under_any_prior(prior):
     torch.testing.assert_close(joint.table, torch.stack(columns, 1))
 
 
+@pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")  # noise has no clusters to keep
 def test_priors_of_the_experts_learn_and_are_saved(tmp_path):
     torch.set_default_dtype(torch.float32)
     story, x = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(5,), prior="student_t"), torch.rand(60, 6)
