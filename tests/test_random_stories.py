@@ -57,7 +57,16 @@ def linear_gaussian(pick):
     plan = drawn_plan(pick)
     latent = {"name": "z", "kind": "normal", "width": 2, "bare": False, "by_cluster": False, "parent": False}
     site = {"name": "x", "family": "normal", "width": 3, "bare": False, "by_cluster": True, "mask": None}
-    plain = {"globals": [], "factors": [], "values": [], "missing": False, "scale": 1.0, "n_clusters": 3}
+    plain = {
+        "zero": None,
+        "plate": "plain",
+        "globals": [],
+        "factors": [],
+        "values": [],
+        "missing": False,
+        "scale": 1.0,
+        "n_clusters": 3,
+    }
     return plan | plain | {"latents": [latent | {"scale": 1.0}], "sites": [site | {"scale": 1.0}]}
 
 

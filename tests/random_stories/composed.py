@@ -19,7 +19,7 @@ from probclust.missing import observed
 from random_stories.families import FAMILIES
 from random_stories.latents import KINDS
 from random_stories.numbers import Holder, Numbers, contained, first_of
-from random_stories.plan import Plan, n_features, own_columns
+from random_stories.plan import FULL_SIZE, Plan, n_features, own_columns
 from random_stories.shared import PRIORS, own_guide, shape_of
 
 
@@ -117,6 +117,11 @@ class RandomStory(pc.Story):
             weights = torch.stack([weights, 1 - weights])
         return weights.log()
 
+    def without_last(self, logits: Tensor) -> Tensor:
+        """The last cluster made impossible."""
+        last = torch.arange(self.n_clusters, device=logits.device) == self.n_clusters - 1
+        return logits.masked_fill(last, -torch.inf)
+
     def features(self, values: list[Tensor]) -> list[Tensor]:
         """What decoders see of the latents, (..., rows) each."""
         kinds = [KINDS[latent["kind"]] for latent in self.plan["latents"]]
@@ -132,6 +137,8 @@ class RandomStory(pc.Story):
 
     def plate(self, x: Tensor) -> Any:
         """The plate of the rows."""
+        if self.plan["plate"] == "mini-batch":
+            return pyro.plate("data", FULL_SIZE, subsample=torch.arange(x.shape[0]))
         return pyro.plate("data", x.shape[0])
 
     def cluster(self, law: Any) -> Tensor:
@@ -146,7 +153,11 @@ class RandomStory(pc.Story):
         if "once" in plan["values"]:
             pyro.deterministic("constant", v["factor"].exp())
         with poutine.scale(scale=plan["scale"]), self.plate(x):
-            k = self.cluster(dist.Categorical(logits=self.logits(shared)))
+            logits = self.logits(shared)
+            if plan["zero"] == "both":
+                logits = self.without_last(logits)
+            as_probs = plan["weights"] == "probs" and not plan["zero"]  # torch puts tiny numbers for zeros
+            k = self.cluster(dist.Categorical(logits.softmax(-1)) if as_probs else dist.Categorical(logits=logits))
             values: list[Tensor] = []
             for i, latent in enumerate(plan["latents"]):
                 loc, scale = v[f"latent{i}_loc"][k], v[f"latent{i}_scale"]
@@ -209,7 +220,10 @@ class RandomStory(pc.Story):
         with poutine.scale(scale=plan["scale"]), self.plate(x):
             seen = self.encode(x)
             if plan["gate"]:
-                k = pyro.sample("cluster", dist.Categorical(logits=seen @ v["gate"]))
+                logits = seen @ v["gate"]
+                k = pyro.sample(
+                    "cluster", dist.Categorical(logits=self.without_last(logits) if plan["zero"] else logits)
+                )
             values: list[Tensor] = []
             for i, latent in enumerate(plan["latents"]):
                 offset = v[f"latent{i}_offset"]

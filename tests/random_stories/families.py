@@ -14,7 +14,7 @@ import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import expit, gammaln, log_softmax, softmax
+from scipy.special import expit, gammaln, log_softmax, logsumexp, softmax
 
 from probclust import likelihoods
 
@@ -134,6 +134,20 @@ def _whole(likelihood: Callable[[int], Any], frozen: Callable[[Array, Array], An
     )  # fmt: skip
 
 
+GATE = 0.3
+"""Share of the zeros that are none of the Poisson's."""
+
+
+def _inflated_log_density(x: Array, eta: Array, scale: Array) -> Array:
+    counts = np.log(1 - GATE) + stats.poisson.logpmf(x, np.exp(eta))
+    return np.where(x == 0, np.logaddexp(np.log(GATE), counts), counts)
+
+
+def _two_normals(eta: Any, scale: Any) -> Any:
+    both = dist.Normal(torch.stack([eta - 2, eta + 2], -1), scale.unsqueeze(-1))
+    return dist.MixtureSameFamily(dist.Categorical(torch.ones_like(both.loc)), both)
+
+
 FAMILIES: dict[str, Family] = {
     "normal": _features(dist.Normal, stats.norm, spans=True),
     "laplace": _features(dist.Laplace, stats.laplace, spans=True),
@@ -158,6 +172,26 @@ FAMILIES: dict[str, Family] = {
         lambda eta, s: dist.NegativeBinomial(1 + s, logits=eta),
         lambda eta, s: stats.nbinom(1 + s, expit(-eta)),
         discrete=True,
+    ),
+    "binomial": _features(
+        lambda eta, s: dist.Binomial(4, logits=eta), lambda eta, s: stats.binom(4, expit(eta)), discrete=True
+    ),
+    "geometric": _features(
+        lambda eta, s: dist.Geometric(logits=eta), lambda eta, s: stats.geom(expit(eta), loc=-1), discrete=True
+    ),
+    "zero-inflated poisson": Family(
+        lambda eta, s: dist.ZeroInflatedPoisson(eta.exp(), gate=torch.full_like(eta, GATE)),
+        _inflated_log_density,
+        lambda rng, eta, s: rng.poisson(np.exp(eta)) * (rng.random(eta.shape) > GATE).astype(float),
+        lambda eta, s: (1 - GATE) * np.exp(eta),
+        discrete=True,
+    ),
+    "two normals": Family(
+        _two_normals,
+        lambda x, eta, s: logsumexp([stats.norm.logpdf(x, eta + b, s) for b in (-2, 2)], 0) - np.log(2),
+        lambda rng, eta, s: eta + rng.choice([-2, 2], eta.shape) + s * rng.standard_normal(eta.shape),
+        lambda eta, s: eta,
+        spans=True,
     ),
     "multivariate normal": Family(
         lambda eta, s: dist.MultivariateNormal(eta, scale_tril=normal_factor(eta, s)),

@@ -96,7 +96,9 @@ def embed(w: Walk) -> None:
     found = [z[0][best(w)] for z in w.right.at_mean.latents]
     right = np.concatenate(found, 1) if found else w.right.table - w.right.table.mean(1, keepdims=True)
     got = pc.embed(w.story, w.tensor)
-    if not is_tied(w):
+    if np.isnan(got.numpy()).any():
+        raise Wrong("embed gives NaN")
+    if not is_tied(w) and np.isfinite(right).all():
         w.close("embed", got, right)
 
 
@@ -184,7 +186,7 @@ def sample_posterior(w: Walk) -> None:
             if tuple(drawn[latent["name"]].shape) != shape:
                 raise Wrong(f"'{latent['name']}' of sample_posterior has shape {tuple(drawn[latent['name']].shape)}")
         if expected is not None and not w.is_spread and k > 1:
-            p = expected.mean
+            p = np.nan_to_num(expected.mean)
             error = DEVIATIONS * np.sqrt(p * (1 - p) / w.repeats) + 2e-2
             require_between("share of cluster 0 in sample_posterior", (labels == 0).mean(0), p - error, p + error)
 

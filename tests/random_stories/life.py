@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.infer import TraceEnum_ELBO
 
 import probclust as pc
 from random_stories.composed import RandomStory
@@ -62,10 +63,17 @@ def restarts(w: Walk) -> None:
     fitted(w, engine="eager", n_init=2)
 
 
+def fit_otherwise(w: Walk) -> None:
+    """By another objective, Pyro's among them."""
+    names = ["hard", "amortised", "importance", "truncated", TraceEnum_ELBO(max_plate_nesting=1)]
+    fitted(w, engine="eager", objective=names[w.plan["seed"] // 5 % len(names)])
+
+
 CALLS: dict[str, Check] = {
     "deepcopy": copied,
     "save and load": saved,
     "fit": fit,
     "fit, staged": fit_staged,
     "fit(n_init=2)": restarts,
+    "fit(objective)": fit_otherwise,
 }

@@ -40,12 +40,14 @@ def drawn_plan(pick: Pick) -> Plan:
     gate = pick([False, False, True])
     missing = pick([False, False, False, True])
     sites = [_site(pick, name(), missing) for _ in range(pick([1, 1, 2, 3]))]
-    return {
+    plan = {
         "seed": pick(range(2**16)),
         "n_clusters": n_clusters,
         "n_rows": pick([4, 4, 4, 1]),
         "dtype": pick(["float32", "float64"]),
         "gate": gate,
+        "weights": pick(["logits", "probs"]),
+        "zero": pick([*[None] * 10, *(["guide"] if gate else []), "both"]) if n_clusters > 1 else None,
         "missing": missing,
         "encoder": pick(["plain", "plain", "batch norm", "dropout"]),
         "homes": [pick(HOMES) for _ in range(5)],
@@ -57,7 +59,13 @@ def drawn_plan(pick: Pick) -> Plan:
         "scale": pick([*[1.0] * 8, 3.0, 0.25]),
         "factors": pick([*[[]] * 8, ["rows"], ["cluster"], ["once"]]),
         "values": pick([*[[]] * 8, ["rows"], ["once"]]),
+        "plate": pick([*["plain"] * 8, "mini-batch"]),
     }
+    if plan["plate"] == "mini-batch":  # a scale of its own, which depends on the rows
+        plan["scale"] = 1.0
+        for part in (*plan["sites"], *plan["latents"]):
+            part["scale"] = 1.0
+    return plan
 
 
 def _site(pick: Pick, name: str, missing: bool) -> Plan:
@@ -129,11 +137,17 @@ def own_columns(plan: Plan) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
-def scales(plan: Plan) -> tuple[float, float]:
+FULL_SIZE = 5000
+"""Rows that a plate of a mini-batch stands for."""
+
+
+def scales(plan: Plan, n_rows: int = 0) -> tuple[float, float]:
     """The scale of the rows that counts within the log joint, and the one that counts after the sum over the clusters.
 
     A scale of all sites is of the second kind, as Pyro has it; sites with scales of their own make it one of the first.
     """
+    if plan["plate"] == "mini-batch":
+        return 1.0, FULL_SIZE / max(n_rows, 1)
     own = any(part["scale"] != 1 for part in plan["sites"] + plan["latents"])
     return (plan["scale"], 1.0) if own else (1.0, plan["scale"])
 
@@ -155,7 +169,9 @@ def blocks(plan: Plan) -> list[str]:
         "one cluster": plan["n_clusters"] == 1,
         "one feature": n_features(plan) == 1,
         "one row": plan["n_rows"] == 1,
-        "scale of all sites": scales(plan)[1] != 1,
+        "scale of all sites": plan["scale"] != 1,
+        "plate of a mini-batch": plan["plate"] == "mini-batch",
+        f"probability zero: {plan['zero']}": plan["zero"] is not None,
         "scale of a site": any(part["scale"] != 1 for part in plan["sites"] + plan["latents"]),
         f"parts in: {plan['container']}": "part" in plan["homes"],
     }

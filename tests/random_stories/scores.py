@@ -109,7 +109,7 @@ def of_objective(w: Walk, loss: Callable[[], Any]) -> Callable[[int], Array]:
 
 def summed(w: Walk, each: Expectation) -> Expectation:
     """Of the sum over all copies of all rows, under the common scale, with the global latents' share."""
-    scale, n = scales(w.plan)[1], w.repeats
+    scale, n = scales(w.plan, len(w.copies))[1], w.repeats
     within = scale**2 * n * each.within.sum(keepdims=True)
     mean, between = scale * n * each.mean.sum(keepdims=True), np.zeros(1)
     if w.is_spread:
@@ -133,15 +133,20 @@ def amortised(w: Walk) -> Expectation:
     log_q = w.right.log_q
     if log_q is None:
         return w.right.expectation(bound)
-    each = w.right.expectation(lambda p: np.exp(log_q) * (p.joint - scales(w.plan)[0] * log_q))
+
+    def terms(p: Points) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isneginf(log_q), 0.0, np.exp(log_q) * (p.joint - scales(w.plan)[0] * log_q))
+
+    each = w.right.expectation(terms)
     within, between = (np.sqrt(v).sum(-1) ** 2 for v in (each.within, each.between))
     return Expectation(each.mean.sum(-1), within, between)
 
 
 def pyro_elbo(w: Walk) -> None:
     """Pyro's own ELBO agrees with the truth, where Pyro allows scales: then the truth is right too."""
-    if any(part["scale"] != 1 for part in w.plan["sites"] + w.plan["latents"]):
-        return
+    if any(part["scale"] != 1 for part in w.plan["sites"] + w.plan["latents"]) or w.plan["zero"]:
+        return  # Pyro refuses the first, and makes NaN of the second
     loss = TraceEnum_ELBO(max_plate_nesting=1)
     model, guide = config_enumerate(w.story.model), config_enumerate(w.story.complete_guide)
 
@@ -159,7 +164,7 @@ def pyro_elbo(w: Walk) -> None:
 
 def importance(w: Walk) -> None:
     """Between the bound of one draw and log p(x)."""
-    if w.is_spread or scales(w.plan)[1] != 1:
+    if w.is_spread or scales(w.plan, 1)[1] != 1:
         return
     objective = pc.objectives.ImportanceWeighted(particles=3)
     draws = of_objective(w, lambda: objective.loss(w.story.model, w.story.guide, w.copies) / w.repeats)
@@ -171,7 +176,7 @@ def importance(w: Walk) -> None:
 
 def per_row(w: Walk) -> None:
     """Known clusters count by their own column."""
-    if not all(p.weights.shape[0] == 1 for p in w.right.draws) or w.is_spread or scales(w.plan)[1] != 1:
+    if not all(p.weights.shape[0] == 1 for p in w.right.draws) or w.is_spread or scales(w.plan, 1)[1] != 1:
         return
     y = torch.arange(len(w.x)) % w.plan["n_clusters"]
     with torch.no_grad(), evaluated(w.story):

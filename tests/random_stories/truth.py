@@ -79,7 +79,7 @@ class Truth:
     def __init__(self, story: Any, x: Array) -> None:
         self.plan: Plan = story.plan
         self.v, self.x, self.laws = story.arrays(), x, automatic_laws(story)
-        self.log_q = log_softmax(encode(self.plan, self.v, x) @ self.v["gate"], -1) if self.plan["gate"] else None
+        self.log_q = log_gate(self.plan, self.v, x) if self.plan["gate"] else None
 
     @cached_property
     def at_mean(self) -> Points:
@@ -166,12 +166,24 @@ def feature(plan: Plan, i: int, z: Array) -> Array:
     return KINDS[plan["latents"][i]["kind"]].feature(z).mean(-1)
 
 
-def log_weights(v: Arrays) -> Array:
+def without_last(logits: Array) -> Array:
+    """The last cluster made impossible."""
+    return np.where(np.arange(logits.shape[-1]) == logits.shape[-1] - 1, -np.inf, logits)
+
+
+def log_gate(plan: Plan, v: Arrays, x: Array) -> Array:
+    """(N, K) log q(cluster | x) of the guide."""
+    logits = encode(plan, v, x) @ v["gate"]
+    return log_softmax(without_last(logits) if plan["zero"] else logits, -1)
+
+
+def log_weights(plan: Plan, v: Arrays) -> Array:
     """(K,) log p(cluster)."""
-    if "weights" not in v:
-        return log_softmax(v["logits"])
-    weights = v["weights"]
-    return np.log(np.array([weights, 1 - weights]) if weights.ndim == 0 else weights / weights.sum())
+    logits = v["logits"]
+    if "weights" in v:
+        weights = v["weights"]
+        logits = np.log(np.array([weights, 1 - weights]) if weights.ndim == 0 else weights)
+    return log_softmax(without_last(logits) if plan["zero"] == "both" else logits)
 
 
 def _points(plan: Plan, v: Arrays, x: Array, nodes: int | None) -> Points:
@@ -210,7 +222,7 @@ def _spread(
 
 def log_prior(plan: Plan, v: Arrays, latents: list[Array], n: int) -> Array:
     """(P, N, K) log p(latents, cluster), factors in the plate included."""
-    total = np.broadcast_to(log_weights(v), (1, n, plan["n_clusters"]))
+    total = np.broadcast_to(log_weights(plan, v), (1, n, plan["n_clusters"]))
     for i, latent in enumerate(plan["latents"]):
         loc = v[f"latent{i}_loc"] + (0.5 * feature(plan, i - 1, latents[i - 1])[..., None] if latent["parent"] else 0)
         each = KINDS[latent["kind"]].log_prior(latents[i], loc, v[f"latent{i}_scale"]).sum(-1)

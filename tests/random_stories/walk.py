@@ -67,7 +67,7 @@ class Walk:
 
     def clusters(self, n: int) -> NDArray[np.int64]:
         """Of n rows, from the story."""
-        return self.rng.choice(self.plan["n_clusters"], n, p=softmax(log_weights(self.numbers)))
+        return self.rng.choice(self.plan["n_clusters"], n, p=softmax(log_weights(self.plan, self.numbers)))
 
     def rows(self, n: int) -> Array:
         """(n, features) rows of the story, with some entries missing where it takes that."""
@@ -139,7 +139,7 @@ def calls() -> dict[str, Check]:
     return scores.CALLS | generation.CALLS | life.CALLS
 
 
-RARE = {"to_inference_data": 8, "predictive_check": 4, "fit, staged": 10, "fit(n_init=2)": 3}
+RARE = {"to_inference_data": 8, "predictive_check": 4, "fit, staged": 10, "fit(n_init=2)": 3, "fit(objective)": 3}
 """Calls that take long, and one in how many stories takes them."""
 
 
