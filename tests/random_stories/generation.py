@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import entr, logsumexp, softmax
 
 import probclust as pc
 from random_stories.ancestral import drawn_rows
@@ -175,7 +175,7 @@ def imputed_likelihood(w: Walk) -> None:
 
 def sample_posterior(w: Walk) -> None:
     """How often each cluster comes: on average as the softmax of the draws' log joint has it."""
-    expected = None if w.by_cluster else w.right.expectation(lambda p: softmax(p.joint[..., 0:], -1)[..., 0])
+    expected = None if w.by_cluster else w.right.expectation(lambda p: softmax(p.joint, -1)[..., 0])
     k = w.plan["n_clusters"]
 
     def check(seed: int) -> None:
@@ -186,7 +186,7 @@ def sample_posterior(w: Walk) -> None:
             if tuple(drawn[latent["name"]].shape) != shape:
                 raise Wrong(f"'{latent['name']}' of sample_posterior has shape {tuple(drawn[latent['name']].shape)}")
         if expected is not None and not w.is_spread and k > 1:
-            p = np.nan_to_num(expected.mean)
+            p = expected.mean.clip(0, 1)
             error = DEVIATIONS * np.sqrt(p * (1 - p) / w.repeats) + 2e-2
             require_between("share of cluster 0 in sample_posterior", (labels == 0).mean(0), p - error, p + error)
 
@@ -203,7 +203,7 @@ def predictive_check(w: Walk) -> None:
 def inference_data(w: Walk) -> None:
     data = pc.to_inference_data(w.story, w.tensor, draws=3)
     if not w.is_spread:
-        right = -(softmax(w.right.table, -1) * log_softmax(w.right.table, -1)).sum(-1)
+        right = entr(softmax(w.right.table, -1)).sum(-1)
         entropy = data.sample_stats["entropy"].values[0]
         w.close("entropy", entropy, np.broadcast_to(right, entropy.shape))
     for latent in w.plan["latents"] + w.plan["globals"]:
