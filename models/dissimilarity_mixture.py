@@ -58,6 +58,8 @@ class DissimilarityMixture(Story):
         torch.Size([5, 3])
     """
 
+    any_scale = True
+
     def __init__(
         self,
         n_features: int,

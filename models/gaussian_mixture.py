@@ -60,6 +60,8 @@ class GaussianMixture(Story):
         torch.Size([5, 3])
     """
 
+    any_scale = True
+
     def __init__(
         self,
         n_features: int,
@@ -72,7 +74,7 @@ class GaussianMixture(Story):
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
         self.weights = weights_named(weights, n_clusters)
-        self.may_empty, self.any_scale = self.weights.may_empty, covariance_type != "spherical"
+        self.may_empty = self.weights.may_empty
         if covariance_type not in ("full", "diag", "spherical"):
             raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
         if not reg_covar > 0:

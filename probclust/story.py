@@ -37,8 +37,8 @@ class Story(Part):
         is_density: False where the log joint is no log density of `x`; comparisons then show no likelihood.
         missing: True where NaN entries of `x` count as unobserved: model and guide take them (see
             `probclust.missing`); else they are refused at the door.
-        any_scale: True where columns may have any scale, as in a mixture of full covariances; else a fit warns of those
-            far from one.
+        any_scale: True where columns may have any scale, as where a recipe starts from the rows' own; else a fit warns
+            of those far from one.
         may_empty: True where clusters are meant to lose all their rows, so that a fit does not warn of empty ones.
         feature_names: the names of the columns that the story was fitted to, in its order, where they had any: tables
             with names are put in this order, and those with other names are refused. `pc.save` keeps them.

@@ -67,9 +67,8 @@ STORIES = {
     "VaDE": lambda d: pc.models.VaDE(d, 3, **SMALL),
     "DEC": lambda d: pc.models.DEC(d, 3, **SMALL),
     "DAMIC": lambda d: pc.models.DAMIC(d, 3, **SMALL),
-    "spherical": lambda d: pc.models.GaussianMixture(d, 3, "spherical"),
-    "full, without EM": lambda d: pc.models.GaussianMixture(d, 3),
-    "k-means": lambda d: pc.models.DissimilarityMixture(d, 3),
+    "without EM": lambda d: pc.models.GaussianMixture(d, 3),
+    "without k-means": lambda d: pc.models.DissimilarityMixture(d, 3),
 }
 
 
@@ -80,9 +79,10 @@ def test_stories_that_assume_unit_scale_warn_of_raw_columns_and_not_of_standardi
     pc.fit(STORIES[name](13), StandardScaler().fit_transform(wine()), **QUICK)
 
 
-@pytest.mark.parametrize("covariance_type", ["full", "diag"])
-def test_a_mixture_that_starts_from_em_takes_any_scale(covariance_type):
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_mixtures_that_start_from_the_rows_take_any_scale(covariance_type, quiet):
     pc.fit(pc.models.GaussianMixture(13, 3, covariance_type), wine())
+    pc.fit(pc.models.DissimilarityMixture(13, 3), wine())
 
 
 def test_counts_categories_and_binary_columns_have_their_own_scale(quiet):
