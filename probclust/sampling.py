@@ -73,12 +73,11 @@ def sample(
     require_contract(story)
     wanted = _clusters(story, n, cluster)
     with evaluating(story, seed):
-        shared = draw_globals(story)
-        with Tempered(temperature):
-            if min_posterior is None:
-                draws = _generate(story, n, wanted, shared)
-            else:
-                draws = _accepted(story, n, wanted, min_posterior, shared)
+        shared, tempering = draw_globals(story), Tempered(temperature)
+        if min_posterior is None:
+            draws = _generate(story, n, wanted, shared, tempering)
+        else:
+            draws = _accepted(story, n, wanted, min_posterior, shared, tempering)
     if isinstance(temperature, Mapping) and not set(temperature) <= set(draws):
         raise ValueError(f"temperature names {sorted(set(temperature) - set(draws))}; the sites are {sorted(draws)}")
     return draws
@@ -101,12 +100,13 @@ def _clusters(story: Story, n: int, cluster: Any) -> Tensor | None:
     return wanted.expand(n).to(story.device)
 
 
-def _generate(story: Story, n: int, wanted: Tensor | None, shared: dict[str, Tensor]) -> Samples:
+def _generate(story: Story, n: int, wanted: Tensor | None, shared: dict[str, Tensor], tempering: Tempered) -> Samples:
     """Rows under given global latents; those of them that nothing gives are drawn by the model."""
     parts: list[dict[str, Tensor]] = []
     empty = torch.zeros(n, story.n_features, dtype=story.dtype, device=story.device)
     for part, x in chunks(story, empty):
-        sites = Pass("draw" if wanted is None else wanted[part], shared, uncondition=True).run(story.generative, x)
+        with tempering:
+            sites = Pass("draw" if wanted is None else wanted[part], shared, uncondition=True).run(story.generative, x)
         parts.append({name: _by_row(site, len(x)).cpu() for name, site in sites.items() if is_variable(site)})
     return Samples({name: torch.cat([p[name] for p in parts]) for name in parts[0]})
 
@@ -139,7 +139,14 @@ _ROUND = 256
 """Draws of a round where few rows are missing, so that a rare acceptance does not cost a pass for each draw."""
 
 
-def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float, shared: dict[str, Tensor]) -> Samples:
+def _accepted(
+    story: Story,
+    n: int,
+    wanted: Tensor | None,
+    min_posterior: float,
+    shared: dict[str, Tensor],
+    tempering: Tempered,
+) -> Samples:
     real("min_posterior", min_posterior, 0, 1, closed="low")
     kept: dict[str, list[Tensor]] = {}
     places: list[Tensor] = []
@@ -147,7 +154,8 @@ def _accepted(story: Story, n: int, wanted: Tensor | None, min_posterior: float,
     while len(missing):
         tries = max(1, _ROUND // len(missing))
         rows = missing.repeat(tries)
-        draws = _generate(story, len(rows), None if wanted is None else wanted[rows.to(wanted.device)], shared)
+        clusters = None if wanted is None else wanted[rows.to(wanted.device)]
+        draws = _generate(story, len(rows), clusters, shared, tempering)
         posterior = log_joint(story, rows_of(story, draws)).softmax(1)
         good = (posterior.gather(1, draws[CLUSTER][:, None]) >= min_posterior).view(tries, -1)
         found, first = good.any(0), good.int().argmax(0)

@@ -96,7 +96,11 @@ def tempered(fn: Any, temperature: float) -> Any:
         return fn.tempered(temperature)
     if fn.event_dim == 0 and getattr(fn.support, "is_discrete", False):
         return TemperedCounts(fn, temperature)
-    raise NotImplementedError(
+    raise NotImplementedError(_unknown(fn))
+
+
+def _unknown(fn: Any) -> str:
+    return (
         f"{type(fn).__name__} has no known form at a temperature; give the temperature by site name and leave this "
         "one out, or register its form with @probclust.tempering.tempered.register"
     )
@@ -129,12 +133,21 @@ def _masked(fn: Any, temperature: float) -> Any:
 
 @tempered.register(td.TransformedDistribution)
 def _transformed(fn: Any, temperature: float) -> Any:
+    is_flow = type(fn).__name__ == "TransformedDistribution" or not type(fn).__module__.startswith(("torch.", "pyro."))
+    if not is_flow:  # a family with a name, such as Weibull, is one only in the way that torch computes it
+        raise NotImplementedError(_unknown(fn))
     return dist.TransformedDistribution(tempered(fn.base_dist, temperature), fn.transforms)
 
 
 @tempered.register(td.Normal)
 def _normal(fn: Any, temperature: float) -> Any:
     return dist.Normal(fn.loc, fn.scale * temperature**0.5)
+
+
+@tempered.register(td.LogNormal)
+def _log_normal(fn: Any, temperature: float) -> Any:
+    variance = fn.scale**2
+    return dist.LogNormal(fn.loc + (temperature - 1) * variance, (temperature * variance).sqrt())
 
 
 @tempered.register(td.HalfNormal)

@@ -24,6 +24,7 @@ FACTOR = torch.tensor([[1.0, 0.0], [0.7, 0.5]])
 CLOSED = {
     "normal": dist.Normal(torch.tensor([1.0, -2.0]), 0.7),
     "independent": dist.Normal(torch.tensor([1.0, -2.0]), 0.7).to_event(1),
+    "log-normal": dist.LogNormal(torch.tensor([1.0, -2.0]), 0.7),
     "half-normal": dist.HalfNormal(torch.tensor(0.7)),
     "diagonal": DiagonalNormal(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])),
     "multivariate": dist.MultivariateNormal(torch.ones(2), scale_tril=FACTOR),
@@ -92,6 +93,12 @@ def test_counts_are_drawn_from_the_power(plain, temperature):
     if wanted[-1] < 5:
         observed[-2:], wanted[-2:] = [sum(observed[-2:])], [sum(wanted[-2:])]
     assert stats.chisquare(observed, wanted, sum_check=False).pvalue > 1e-6
+
+
+@pytest.mark.parametrize("plain", [dist.Weibull(2.0, 1.5), dist.HalfCauchy(1.0), dist.Gumbel(0.0, 1.0)])
+def test_families_that_torch_computes_by_a_transform_are_no_flows(plain):
+    with pytest.raises(NotImplementedError, match=f"{type(plain).__name__} has no known form"):
+        tempered(plain, 0.5)
 
 
 def test_words_are_tempered_and_totals_are_not():

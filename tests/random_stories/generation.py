@@ -71,7 +71,7 @@ def temperature(w: Walk) -> None:
         modes = at_modes(w)[0]
         x = np.concatenate([drawn[s["name"]].double().numpy().reshape(200, -1) for s in w.plan["sites"]], 1)
         kinds = {latent["kind"] for latent in w.plan["latents"]}
-        if kinds <= {"normal", "delta", "flow"}:  # of a log-normal, the base is tempered
+        if kinds <= {"normal", "delta", "flow", "log-normal"}:
             require_close("sample(temperature=1e-8)", x, np.broadcast_to(modes, x.shape), 2e-2)
 
 
