@@ -165,7 +165,7 @@ def _check_reads_x(story: Story, joint: Joint, x: Tensor) -> None:
     is_density = story.is_density and not story.conditional
     own = len(x) // 2
     like_own = x[own].repeat(len(x), 1)  # values that may be, for programs that look at them
-    _check_guide_reads_rows_alone(story, joint, like_own, own)
+    _check_guide_reads_rows_alone(story, joint, x, like_own, own)
     others = 2 * x + 1 if is_density or _same(x, like_own) else like_own
     others[own] = x[own]
     runs = []
@@ -188,13 +188,15 @@ def _check_reads_x(story: Story, joint: Joint, x: Tensor) -> None:
             )
 
 
-def _check_guide_reads_rows_alone(story: Story, joint: Joint, others: Tensor, own: int) -> None:
-    """The guide's distributions of row `own` must be the same beside other rows."""
+def _check_guide_reads_rows_alone(story: Story, joint: Joint, x: Tensor, others: Tensor, own: int) -> None:
+    """The guide's distributions of row `own` of x must be the same beside other rows."""
     values = {name: site.value for name, site in joint.guide.items() if name != CLUSTER}
-    torch.manual_seed(0)
-    guide = Pass(values=values).run(story.complete_guide, others)
-    for name, site in joint.guide.items():
-        other = guide.get(name)
+    runs = []
+    for rows in (x, others):
+        torch.manual_seed(0)  # of a guide that draws for itself
+        runs.append(Pass(values=values).run(story.complete_guide, rows))
+    for name, site in runs[0].items():
+        other = runs[1].get(name)
         if site.local and site.latent and other is not None:
             one, another = (law.log_prob(site.value) for law in (site.fn, other.fn))
             if not _same(one[..., own % one.shape[-1]], another[..., own % another.shape[-1]]):

@@ -528,7 +528,12 @@ def test_a_story_that_draws_at_random_or_conditions_on_x_passes():
     class Conditioning(ReadsX):
         conditional = True
 
-    for story in (Dropping(), Conditioning()):
+    class GuideDraws(Sound):
+        def guide(self, x):
+            with pyro.plate("data", x.shape[0]):
+                pyro.sample("z", dist.Delta(self.encoder(x) + torch.randn(len(x), 2), event_dim=1))
+
+    for story in (Dropping(), Conditioning(), GuideDraws()):
         check_contract(story, torch.randn(6, 4))
 
 
