@@ -58,7 +58,7 @@ def select_n_clusters(
     the one-standard-error rule (Hastie, Tibshirani, Friedman, "The elements of statistical learning", section 7.10).
 
     Args:
-        build: from K to a new story, such as `lambda k: pc.models.VaDE(64, k)`; called under a seed.
+        build: from K to a new story with new parts, such as `lambda k: pc.models.VaDE(64, k)`; called under a seed.
         x: (rows, n_features).
         n_clusters: the numbers to try, such as `range(2, 11)`.
         cv: folds of a shuffled cross-validation, or a scikit-learn splitter: `ShuffleSplit(1, test_size=0.2)` for a
@@ -77,7 +77,8 @@ def select_n_clusters(
 
     Raises:
         ValueError: a number of clusters is below 1 or given twice, a fold is too small for the largest, a single row
-            is kept out, or the story's log joint is no density of x, so that it has no likelihood to choose by.
+            is kept out, `build` gives a story or part that was fitted before, or the story's log joint is no density
+            of x, so that it has no likelihood to choose by.
 
     Examples:
         >>> import probclust as pc
@@ -93,8 +94,8 @@ def select_n_clusters(
     if not wanted or len(set(wanted)) < len(wanted):
         raise ValueError(f"n_clusters must name at least one number, each once, got {wanted}")
     positive("particles", particles)
-    some = _built(build, wanted[0], seed)
-    rows = as_rows(x, n_features=some.n_features, dtype=some.dtype, missing=some.missing).numpy()
+    story = _built(build, wanted[0], seed)
+    rows = as_rows(x, n_features=story.n_features, dtype=story.dtype, missing=story.missing).numpy()
     splitter = KFold(positive("cv", cv), shuffle=True, random_state=seed) if hasattr(cv, "__index__") else cv
     splits = list(splitter.split(rows))
     smallest = min(len(train) for train, _ in splits)
@@ -107,7 +108,8 @@ def select_n_clusters(
     for k in wanted:
         parts = []
         for train, test in splits:
-            story = _built(build, k, seed)
+            before, story = story, _built(build, k, seed)
+            _check_anew(story, before)
             story.may_empty = True  # too many clusters do leave some of them empty
             record = fit(story, rows[train], seed=seed, **{"progress": False, **options})
             seconds[k] += record.seconds
@@ -153,3 +155,14 @@ def _built(build: Callable[[int], Story], k: int, seed: int) -> Story:
     if story.n_clusters != k:
         raise ValueError(f"build({k}) must return a story of {k} clusters, got n_clusters={story.n_clusters}")
     return story
+
+
+def _check_anew(story: Story, before: Story) -> None:
+    """Check that a fit of `story` does not go on with what the fit before has learned from rows kept out now."""
+    trained = {id(parameter) for parameter in before.parameters() if parameter.requires_grad}
+    shared = [name for name, parameter in story.named_parameters() if id(parameter) in trained]
+    if shared:
+        raise ValueError(
+            f"build must make a new story with new parts at each call, got one whose parameter {shared[0]!r} is that "
+            "of the story before, fitted to rows that are kept out now; make the story and its parts inside build"
+        )

@@ -117,3 +117,14 @@ def test_rows_are_those_that_the_story_takes():
 def test_one_row_kept_out_is_refused():
     with pytest.raises(ValueError, match="at least 2 rows"):
         pc.select_n_clusters(spherical, blobs(20), [2], cv=ShuffleSplit(1, test_size=1, random_state=0))
+
+
+def test_folds_that_would_go_on_from_each_other_are_refused():
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    story, weights = pc.models.GaussianMixture(2, 2), pc.weights.Learned(2)
+    for build, name in (
+        (lambda k: story, "loc"),
+        (lambda k: pc.models.GaussianMixture(2, k, weights=weights), r"weights\.\w+"),
+    ):
+        with pytest.raises(ValueError, match=f"build must make a new story .* whose parameter '{name}' is that of"):
+            pc.select_n_clusters(build, x, [2], cv=2, epochs=1)
