@@ -272,3 +272,6 @@ def test_arranging_by_hand():
     table = arranged(pd.DataFrame({"b": [1], "a": [2]}), ["a", "b"])
     assert table.names == ("a", "b")
     assert table.values.to_numpy().tolist() == [[2, 1]]
+    numbered = arranged(pd.DataFrame({1: [1], 0: [2]}), None)
+    assert numbered.names is None
+    assert numbered.values.to_numpy().tolist() == [[2, 1]]

@@ -89,6 +89,7 @@ def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: 
     table = opened(x, name, missing=missing)
     if table.names is None:
         return table
+    by_number = wanted is None
     if wanted is None:
         wanted = tuple(map(str, range(len(table.names))))
         if set(wanted) != set(table.names):
@@ -106,7 +107,7 @@ def arranged(x: Any, wanted: Sequence[Any] | None, name: str = "x", *, missing: 
         values = values.select(wanted)
     else:
         values = (values.tocsr() if hasattr(values, "tocsr") else np.asarray(values))[:, order]
-    return Named(values, wanted)
+    return Named(values, None if by_number else wanted)  # columns numbered in order have no names, see `_names`
 
 
 def _check_same(names: Names, wanted: Names, name: str) -> None:
