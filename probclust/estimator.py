@@ -235,7 +235,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             ensure_min_samples=2 if reset else 1,
             ensure_all_finite=False,
         )
-        rows = np.require(rows, requirements=["W"])
+        rows = np.require(rows, requirements=["C", "W"])  # torch takes no array that runs backwards (X[::-1])
         check_finite(rows, rows, name="X", missing=self._takes_missing(), columns=table.names)
         return Named(rows, table.names)
 

@@ -177,6 +177,21 @@ def test_tensors_are_taken_and_masks_are_not_lost():
     np.testing.assert_array_equal(one.predict_proba(masked), other.predict_proba(gaps))
 
 
+@pytest.mark.parametrize("view", [lambda x: x[::-1], lambda x: np.asfortranarray(x)[:, ::-1], lambda x: x[::2, ::-1]])
+def test_rows_and_columns_may_run_backwards(view):
+    turned = view(X)
+    np.testing.assert_array_equal(
+        gmm().fit(turned).score_samples(turned), gmm().fit(turned.copy()).score_samples(turned.copy())
+    )
+
+
+def test_columns_with_numbers_for_names_are_put_in_order_without_a_word():
+    table, turned = pd.DataFrame(X), pd.DataFrame(X)[[2, 0, 1]]
+    estimator = gmm().fit(table)
+    np.testing.assert_array_equal(estimator.predict_proba(turned), estimator.predict_proba(table))
+    np.testing.assert_array_equal(gmm().fit(turned).predict_proba(table), estimator.predict_proba(X))
+
+
 def test_semi_supervised_refuses_a_wrong_y():
     with pytest.raises(ValueError, match="requires y to be passed"):
         gmm(semi_supervised=True).fit(X)
