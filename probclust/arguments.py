@@ -30,6 +30,14 @@ def positive(name: str, value: Any) -> int:
     return whole(name, value, 1)
 
 
+def positive_or_none(name: str, value: Any) -> int | None:
+    """`positive`, or None."""
+    try:
+        return None if value is None else positive(name, value)
+    except ValueError:
+        raise ValueError(f"{name} must be an integer of at least 1 or None, got {value!r}") from None
+
+
 def checked_seed(seed: Any) -> int:
     """`seed` as an integer that generators take, or a ValueError."""
     return whole("seed", seed, 0, LARGEST_SEED)
@@ -56,7 +64,8 @@ def real(name: str, value: Any, low: float = -math.inf, high: float = math.inf, 
         left, right = "[" if closed in ("low", "both") else "(", "]" if closed in ("high", "both") else ")"
         among = "a finite number" if -low == high == math.inf else f"a number in {left}{low:g}, {high:g}{right}"
         if (low, high, closed) == (0, math.inf, ""):
-            among = "a positive number"
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            among = "positive" if is_number and value <= 0 else "a positive number"
         raise ValueError(f"{name} must be {among}, got {value!r}")
     return float(value)
 

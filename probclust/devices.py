@@ -158,12 +158,14 @@ def fabric_for(device: str, devices: int = 1, precision: Any = None) -> Fabric:
     if _launched is not None:
         return _launched
     kind, _, number = str(device).partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdigit())):
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and not number.isdigit()):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device='cuda' asked for, but this torch sees no CUDA device; use device='auto' or 'cpu'")
     settings: dict[str, Any] = {"accelerator": kind, "precision": "32-true" if precision == "tf32" else precision}
     if devices == 1:
+        if number and kind != "cuda":
+            raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:<number>' or 'mps', got {device!r}")
         return Fabric(devices=[int(number)] if number else 1, **settings)
     _check_several(kind, number, devices)
     outside = _is_cluster()

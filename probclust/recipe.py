@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from probclust.arguments import choice, positive, real, whole
+from probclust.arguments import choice, positive_or_none, real, whole
 from probclust.constraints import Pairs
 from probclust.story import Story
 
@@ -114,8 +114,7 @@ class Train:
             raise TypeError(f"a step's name must be a string, got {self.name!r}")
         step = f"step '{self.name}': "
         for name in ("epochs", "batch_size", "patience"):
-            if getattr(self, name) is not None:
-                positive(f"{step}{name}", getattr(self, name))
+            positive_or_none(f"{step}{name}", getattr(self, name))
         whole(f"{step}min_steps", self.min_steps)
         for name in ("learning_rate", "clip"):
             if getattr(self, name) is not None:

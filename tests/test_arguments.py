@@ -54,9 +54,9 @@ for name in ("epochs", "batch_size", "n_init", "devices"):
 for name in ("epochs", "batch_size", "patience"):
     cases(lambda v, name=name: step(**{name: v}), f"step 'svi': {name} must be an integer of at least 1", INTEGERS)
 cases(lambda v: step(min_steps=v), "step 'svi': min_steps must be an integer of at least 0", ["3", -1, True])
-cases(lambda v: fit(learning_rate=v), "learning_rate must be a positive number, got ", RATES)
-cases(lambda v: step(learning_rate=v), "step 'svi': learning_rate must be a positive number, got ", RATES)
-cases(lambda v: step(clip=v), "step 'svi': clip must be a positive number, got ", RATES)
+cases(lambda v: fit(learning_rate=v), "learning_rate must be (a positive number|positive), got ", RATES)
+cases(lambda v: step(learning_rate=v), "step 'svi': learning_rate must be (a positive number|positive), got ", RATES)
+cases(lambda v: step(clip=v), "step 'svi': clip must be (a positive number|positive), got ", RATES)
 cases(lambda v: step(tolerance=v), r"step 'svi': tolerance must be a number in \[0, inf\)", ["x", -1, math.nan])
 cases(lambda v: step(schedule=v), "step 'svi': schedule must be 'constant' or 'cosine', got ", ["x", 3, None])
 cases(lambda v: step(name=v), "a step's name must be a string, got ", [3, None])
