@@ -258,9 +258,7 @@ def incomplete(fn: Any) -> Any:
     """
     if hasattr(fn, "incomplete"):
         return fn.incomplete()
-    if hasattr(fn, "impute") and not hasattr(fn, "observed"):  # it takes NaN as it is
-        return fn
-    if fn.event_dim == 0:
+    if fn.event_dim == 0 and not hasattr(fn, "impute"):
         return _Single(fn)
     try:
         return observed(fn)

@@ -26,6 +26,8 @@ def observed(fn: Any) -> Any:
     """
     if hasattr(fn, "observed"):
         return fn.observed()
+    if hasattr(fn, "impute"):  # it takes NaN as it is
+        return fn
     if isinstance(fn, DiagonalNormal):
         return ObservedFeatures(Normal(fn.loc, fn.scale))
     if isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 1 and not fn.base_dist.event_shape:

@@ -238,6 +238,23 @@ def test_stories_that_were_fitted_to_gaps_impute(build):
     assert torch.isfinite(found.x).all()
 
 
+def test_blocks_that_were_fitted_to_gaps_impute(float64):
+    """A constant decoder: a missing entry has the law of its block, and its draws that law's mean and variance."""
+    blocks = Mixed_([([2], "poisson"), ([0, 1], "gaussian")])
+    story = VaDE(3, 2, latent_dim=2, hidden=(4,), likelihood=blocks, missing=True).double()
+    with torch.no_grad():
+        for parameter in story.decoder.parameters():
+            parameter.zero_()
+    law = story.likelihood.base(torch.zeros(1, blocks.n_outputs))
+    n = 4000
+    found = pc.impute(story, [[0.3, NAN, NAN]], draws=n, particles=8)
+    drawn = found.x[:, 0, 1:]
+    assert (found.x[:, 0, 0] == 0.3).all()
+    error = (drawn.mean(0) - law.mean[0, 1:]).abs() / drawn.std(0) * n**0.5
+    assert (error < 4.5).all()  # false alarms: 1 in 70,000
+    assert drawn[:, 1].var().item() == pytest.approx(law.mean[0, 2].item(), rel=0.15)  # a Poisson's
+
+
 def test_frames_and_arrays_with_gaps_are_taken():
     story = Poissons(4, 3)
     frame = pd.DataFrame({"a": [1, None], "b": [2.0, 3.0], "c": [np.nan, 0.0], "d": [1, 1]}).convert_dtypes()
