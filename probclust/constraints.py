@@ -76,6 +76,28 @@ class Pairs:
         if len(self.cannot) and n_clusters == 1:
             raise ValueError("a story of one cluster cannot keep the cannot-links; leave them out, or raise n_clusters")
 
+    def check_known(self, known: Tensor) -> None:
+        """Raise ValueError where (rows,) known clusters, -1 where unknown, break a pair, also through must-links."""
+        names, ends, group = self._groups()
+        cluster = known.cpu().numpy()[names]
+        of_group = np.full(group.max() + 1, -1)
+        of_group[group[cluster >= 0]] = cluster[cluster >= 0]
+        cannot = of_group[group[ends[len(self.must) :]]]
+        broken = (cluster >= 0) & (cluster != of_group[group])
+        if broken.any():
+            at = int(broken.argmax())
+            raise ValueError(
+                f"y has row {names[at]} in cluster {cluster[at]} and a row that must-links join to it in cluster "
+                f"{of_group[group[at]]}; drop such a pair, or set y to -1 there"
+            )
+        broken = (cannot[:, 0] == cannot[:, 1]) & (cannot[:, 0] >= 0)
+        if broken.any():
+            at = int(broken.argmax())
+            raise ValueError(
+                f"cannot-link {self.cannot[at].tolist()} contradicts y, which has its rows in cluster {cannot[at, 0]}; "
+                "drop such a pair, or set y to -1 there"
+            )
+
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Numbers of the rows, first ends before second ends, and (pairs,) `is_must`, of `n` pairs at random or all."""
         chosen = torch.arange(len(self)) if n >= len(self) else torch.randint(len(self), (n,))
@@ -87,12 +109,17 @@ class Pairs:
         good = [found[self.must[:, 0]] == found[self.must[:, 1]], found[self.cannot[:, 0]] != found[self.cannot[:, 1]]]
         return float(np.concatenate(good).mean())
 
-    def _check_consistent(self) -> None:
+    def _groups(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+        """The rows that are paired, the pairs as places among these, must-links first, and the group of each row."""
         names, ends = np.unique(np.concatenate([self.must, self.cannot]), return_inverse=True)
         ends = ends.reshape(-1, 2)
-        must, cannot = ends[: len(self.must)], ends[len(self.must) :]
+        must = ends[: len(self.must)]
         graph = coo_array((np.ones(len(must)), (must[:, 0], must[:, 1])), shape=(len(names), len(names)))
-        group = connected_components(graph, directed=False)[1]
+        return names, ends, connected_components(graph, directed=False)[1]
+
+    def _check_consistent(self) -> None:
+        _, ends, group = self._groups()
+        cannot = ends[len(self.must) :]
         broken = group[cannot[:, 0]] == group[cannot[:, 1]]
         if broken.any():
             pair = self.cannot[int(broken.argmax())].tolist()

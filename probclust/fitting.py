@@ -142,6 +142,8 @@ def fit(
     check_elbos(steps, story, few)
     if pairs is not None:
         check_pairs(pairs, steps, rows.shape[0], story.n_clusters)
+        if known is not None:
+            pairs.check_known(known)
     settings = {
         "story": type(story).__qualname__,
         "arguments": story.arguments,

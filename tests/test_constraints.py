@@ -165,6 +165,29 @@ def test_known_clusters_and_pairs_go_together():
     assert (pc.predict(story, x).numpy() == 1 - corner % 2).mean() > 0.98
 
 
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({0: 0, 2: 1}, r"y has row \d in cluster \d and a row that must-links join to it in cluster \d"),
+        ({0: 1, 4: 1}, r"cannot-link \[4, 2\] contradicts y, which has its rows in cluster 1"),
+        ({0: 0, 4: 1}, None),
+        ({1: 1, 3: 1, 5: 0}, None),
+    ],
+)
+def test_pairs_that_contradict_known_clusters_are_refused(known, message):
+    """Rows 0, 1 and 2 are joined, and row 4 is apart from them; rows 3 and 5 are in no pair."""
+    x, _ = square(2)
+    y = np.full(len(x), -1)
+    y[list(known)] = list(known.values())
+    pairs = pc.Pairs(must=[(0, 1), (1, 2)], cannot=[(4, 2)])
+    settings = {"recipe": [pc.SVI(epochs=1)], "pairs": pairs}
+    if message is None:
+        pc.fit(mixture(), x, y, **settings)
+        return
+    with pytest.raises(ValueError, match=message):
+        pc.fit(mixture(), x, y, **settings)
+
+
 def test_contradictions_and_wrong_pairs_are_refused():
     with pytest.raises(ValueError, match=r"cannot-link \[0, 2\] contradicts the must-links"):
         pc.Pairs(must=[(0, 1), (1, 2)], cannot=[(3, 4), (0, 2)])
