@@ -33,7 +33,7 @@ from probclust.rows import admit_all, chunk_size
 from probclust.scale import warn_of_scale
 from probclust.scoring import predict
 from probclust.steps import check_pairs, check_stored, describe_step, steps_of
-from probclust.story import Story, check_state, checked_story
+from probclust.story import Story, check_state, checked_story, frozen_by_the_user
 from probclust.training import Trainer
 from probclust.writing import check_writable
 
@@ -156,7 +156,9 @@ def fit(
         "data": survey.digest,
     }
     if known is not None:
-        settings["known"] = hashlib.blake2b(known.numpy().data, digest_size=16).hexdigest()
+        settings["known"] = _digest(known)
+    if frozen := frozen_by_the_user(story):  # they stay as given, where a checkpoint would put its own in their place
+        settings["frozen"] = {name: _digest(value.detach().cpu()) for name, value in frozen.items()}
     if isinstance(recipe, Mapping) and recipe:
         settings["recipe"] = dict(recipe)
     if pairs is not None:
@@ -200,6 +202,11 @@ def fit(
         memory=memory,
         assignments=torch.stack(keeper.assignments) if keeper.assignments else None,
     )
+
+
+def _digest(values: Tensor) -> str:
+    """Of a tensor's values."""
+    return hashlib.blake2b(values.contiguous().numpy().data, digest_size=16).hexdigest()
 
 
 def _occupancy(story: Story, rows: Rows) -> list[float]:

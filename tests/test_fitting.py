@@ -580,3 +580,20 @@ def test_a_cluster_that_lost_its_rows_is_warned_of():
     steps = [pc.SVI(epochs=1, learning_rate=1e-6), pc.Compute(name="leave", run=leave)]
     with pytest.warns(pc.FitWarning, match=r"clusters \[2\] lost all rows that they started with"):
         pc.fit(story, x, recipe=steps, progress=False)
+
+
+def test_a_checkpoint_of_other_frozen_parameters_is_refused(tmp_path):
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+
+    def run(frozen=None, resume=True):
+        story = pc.models.GaussianMixture(2, 2)
+        if frozen is not None:
+            story.loc.requires_grad_(False).copy_(torch.tensor([[frozen, 0.0], [0.0, 1.0]]))
+        pc.fit(story, x, recipe=[pc.SVI(epochs=1)], checkpoint=tmp_path / "c", resume=resume)
+        return story.loc.tolist()
+
+    run(1.0, resume=False)
+    assert run(1.0) == [[1.0, 0.0], [0.0, 1.0]]
+    for frozen in (2.0, None):
+        with pytest.raises(ValueError, match=r"checkpoint of another fit \(frozen"):
+            run(frozen)
