@@ -71,7 +71,7 @@ def predictive_check(
         Clusters with fewer than 5 real rows are left out.
 
     Raises:
-        ValueError: the story conditions on x and cannot be sampled.
+        ValueError: the story conditions on x and cannot be sampled, or `x` has fewer than 5 rows.
 
     References:
         A. Gelman, X.-L. Meng, H. Stern, "Posterior predictive assessment of model fitness via realized discrepancies",
@@ -93,6 +93,8 @@ def predictive_check(
     positive("permutations", permutations)
     features = list(given.names or range(story.n_features))
     rng = np.random.default_rng(checked_seed(seed))
+    if len(rows) < MIN_ROWS:
+        raise ValueError(f"x must have at least {MIN_ROWS} rows to be tested, got {len(rows)}")
     labels = _drawn_clusters(story, rows, particles, rng)
     real = rows.double().numpy()
     entries: dict[tuple[Any, Any], dict[str, Any]] = {}

@@ -135,3 +135,6 @@ def test_conditional_stories_are_checked_where_they_can_be_sampled():
     for name in ("particles", "permutations"):
         with pytest.raises(ValueError, match=f"{name} must be an integer"):
             pc.predictive_check(overlapping(), torch.rand(9, 2), **{name: 0})
+    with pytest.raises(ValueError, match="x must have at least 5 rows to be tested, got 4"):
+        pc.predictive_check(overlapping(), torch.rand(4, 2))
+    assert set(pc.predictive_check(overlapping(), torch.rand(5, 2)).loc["all", "n_real"]) == {5}
