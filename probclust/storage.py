@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import namedtuple
 from collections.abc import Mapping
@@ -33,13 +34,18 @@ def save(story: Story, path: str | os.PathLike[str], facts: Mapping[str, Any] | 
         facts: further JSON facts to keep with it, such as the record of its fit.
 
     Raises:
-        TypeError: an argument of the constructor can be neither written as JSON nor built anew.
+        TypeError: an argument of the constructor can be neither written as JSON nor built anew, or `facts` not
+            written as JSON.
     """
     checked_story(story)
     check_state(story)
     check_writable(checked_path("path", path))
     if not (facts is None or isinstance(facts, Mapping)):
         raise TypeError(f"facts must be a mapping of what JSON can hold, got {facts!r}")
+    try:
+        json.dumps(facts)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"facts must be a mapping of what JSON can hold: {error}; got {facts!r}") from error
     story.add_global_guide()
     tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in story.state_dict().items()}
     description = {

@@ -434,3 +434,10 @@ def test_priors_of_another_dtype_do_not_round_the_guide(tmp_path):
     story.globals.locs["loc"].data += 1e-12
     pc.save(story, tmp_path / "story")
     assert same(story, pc.load(tmp_path / "story", Single))
+
+
+def test_facts_that_json_cannot_hold_are_refused(tmp_path):
+    facts = {"loss": np.float32(1.0)}
+    with pytest.raises(TypeError, match=r"facts must be a mapping of what JSON can hold: .*float32"):
+        pc.save(pc.models.GaussianMixture(2, 2), tmp_path / "story", facts=facts)
+    assert not list(tmp_path.iterdir())
