@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
@@ -36,6 +37,9 @@ from probclust.steps import check_pairs, check_stored, describe_step, steps_of
 from probclust.story import Story, check_state, checked_story, frozen_by_the_user
 from probclust.training import Trainer
 from probclust.writing import check_writable
+
+LEARNT = 100
+"""Batches of a fit from which on a cluster without rows is lost; networks that have seen fewer know none yet."""
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory up to which all rows are kept there."""
@@ -188,7 +192,8 @@ def fit(
     memory = keeper.best_memory()
     if history and group.is_first:
         occupancy = history[-1].get("occupancy") or _occupancy(story, rows)
-        emptied = [] if story.may_empty else _emptied(story, rows, memory.get(START))
+        has_learnt = len(history) * math.ceil(rows.shape[0] / batch_size) >= LEARNT
+        emptied = _emptied(story, rows, memory.get(START)) if has_learnt and not story.may_empty else []
         warn_of_clusters(occupancy, rows.shape[0], emptied, may_empty=story.may_empty)
         warn_of_truncation(history)
     return FitRecord(

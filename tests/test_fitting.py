@@ -577,7 +577,7 @@ def test_a_cluster_that_lost_its_rows_is_warned_of():
         with torch.no_grad():
             run.story.loc.copy_(torch.tensor([[0.0, 0], [6, 6], [99, 99]]))
 
-    steps = [pc.SVI(epochs=1, learning_rate=1e-6), pc.Compute(name="leave", run=leave)]
+    steps = [pc.SVI(epochs=100, learning_rate=1e-6), pc.Compute(name="leave", run=leave)]
     with pytest.warns(pc.FitWarning, match=r"clusters \[2\] lost all rows that they started with"):
         pc.fit(story, x, recipe=steps, progress=False)
 
