@@ -74,6 +74,9 @@ def relative_weights(w: Walk) -> Expectation:
 
 
 def log_likelihood(w: Walk) -> None:
+    if any(latent["scale"] != 1 for latent in w.plan["latents"]) or scales(w.plan)[0] != 1:
+        pc.log_likelihood(w.story, w.tensor, particles=2)
+        return  # powers of q in the weights, which may have no expectation
     expected = relative_weights(w)
     if (expected.within + expected.between).max() > HEAVY:
         return
