@@ -40,6 +40,8 @@ def check_contract(story: Story, x: Tensor) -> None:
         joint = trace_joint(story.model, story.complete_guide, rows)
         _check_shapes(story, joint)
         _check_reads_x(story, joint, rows)
+        if rows.isnan().any():  # a gap is the same in all rows
+            _check_reads_x(story, joint, _without_gaps(rows))
         if not torch.isfinite(joint.table.logsumexp(1)).all():
             why = f" ({invalid})" if invalid else ""
             raise NonFiniteError(f"{type(story).__name__}: {blame(joint)}, on the first {len(rows)} rows of x{why}")
@@ -186,6 +188,13 @@ def _check_reads_x(story: Story, joint: Joint, x: Tensor) -> None:
                 f"{tuple(site.fn.event_shape)}); give obs= the row's own entries, the rows first, with the other "
                 "dimensions in the event"
             )
+
+
+def _without_gaps(x: Tensor) -> Tensor:
+    """`x` with the first seen entry of each column in place of NaN."""
+    seen = ~x.isnan()
+    first = x.gather(0, seen.int().argmax(0, keepdim=True)).nan_to_num()
+    return torch.where(seen, x, first)
 
 
 def _check_guide_reads_rows_alone(story: Story, joint: Joint, x: Tensor, others: Tensor, own: int) -> None:

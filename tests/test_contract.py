@@ -420,6 +420,28 @@ def test_a_broken_story_is_refused_by_name(broken, site, remedy, n_rows, n_featu
         assert _state(story) == before
 
 
+def test_the_row_before_is_seen_through_its_gap():
+    class WithGaps(ObservesTheRowBefore):
+        missing = True
+
+        def observe(self, x, k):
+            before = x.roll(1, 0)
+            law = dist.Normal(self.loc[k], 1.0).mask(~before.isnan())
+            pyro.sample("x", law.to_event(1), obs=before.nan_to_num())
+
+        def guide(self, x):
+            super().guide(x.nan_to_num())
+
+    x = torch.randn(6, 4)
+    x[::2] = torch.nan
+    with pytest.raises(pc.ContractError, match="'x' observes of a row changes with the other rows"):
+        pc.predict(WithGaps(), x)
+    x[:] = torch.nan
+    x[0] = 1.0
+    with pytest.raises(pc.ContractError, match="'x' observes of a row changes with the other rows"):
+        pc.predict(WithGaps(), x)
+
+
 def test_a_guide_that_looks_at_other_rows_is_refused():
     with pytest.raises(pc.ContractError, match=r"distribution of site 'z' changes with the other rows.*row alone"):
         pc.elbo(GuideSeesAllRows(), torch.randn(6, 4))

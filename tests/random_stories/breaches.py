@@ -167,7 +167,7 @@ def applies(name: str, plan: Plan) -> bool:
     if name in ("too few clusters", "clusters that are no whole numbers"):
         return plan["n_clusters"] == 2
     if name == "observes nothing of a site":
-        return site["mask"] not in ("observed", "off")
+        return site["mask"] not in ("observed", "off") and "rows" not in plan["values"]
     return True
 
 
