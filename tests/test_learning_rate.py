@@ -121,5 +121,5 @@ def test_a_large_gradient_is_scaled_to_the_norm_and_a_small_one_is_left(monkeypa
 
 @pytest.mark.parametrize("wrong", [0, -1.0, math.inf, math.nan])
 def test_wrong_norms_are_refused(wrong):
-    with pytest.raises(ValueError, match="clip must be a positive number"):
+    with pytest.raises(ValueError, match=r"clip must be (a )?positive"):
         pc.SVI(clip=wrong)
