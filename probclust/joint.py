@@ -20,7 +20,7 @@ from probclust.module_parameters import module_local_parameters
 from probclust.placement import made_on
 from probclust.precision import is_mixed, widen
 from probclust.shared_draws import shared_draw
-from probclust.sites import CLUSTER, PLATE, Site, is_local, is_one, mean_of, role_of, site_of
+from probclust.sites import CLUSTER, PLATE, Site, is_local, is_one, mean_of, require_numbers, role_of, site_of
 from probclust.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor
@@ -113,6 +113,7 @@ class Pass(Messenger):
         elif self.latents == "mean":
             msg["value"] = mean_of(fn, msg["name"])
         else:
+            require_numbers(fn, msg["name"])
             msg["value"] = shared_draw(fn, is_local(msg))
         msg["done"] = msg["value"] is not None
 

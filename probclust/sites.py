@@ -11,9 +11,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
+from torch import distributions as td
 from torch.distributions import Distribution, Independent, TransformedDistribution
 
-from probclust.errors import ContractError
+from probclust.errors import ContractError, NonFiniteError
 from probclust.precision import in_full
 
 CLUSTER = "cluster"
@@ -126,6 +127,24 @@ def is_masked(site: Site) -> bool:
         masks.append(getattr(fn, "_mask", None))
         fn = fn.base_dist
     return any(mask is not None and not torch.as_tensor(mask).all() for mask in masks)
+
+
+def require_numbers(fn: Any, name: str) -> None:
+    """Refuse to draw by rejection from a distribution of NaN: it would never accept.
+
+    Raises:
+        NonFiniteError: names the site and the parameter.
+    """
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    if not isinstance(fn, td.VonMises):
+        return
+    for parameter in fn.arg_constraints:
+        if getattr(fn, parameter).isnan().any():
+            raise NonFiniteError(
+                f"site '{name}': the {parameter} of {type(fn).__name__} is NaN. Lower the learning rate, or bound its "
+                "parameters"
+            )
 
 
 def is_point(fn: Any) -> bool:

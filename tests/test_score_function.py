@@ -183,6 +183,15 @@ def test_a_global_latents_gradient_is_that_of_the_bound():
     assert ((found.mean(0) - expected).abs() < 5 * error).all(), (found.mean(0), expected, error)
 
 
+@pytest.mark.parametrize("parameter", ["loc", "log_concentration"])
+def test_an_angle_of_nan_is_refused_by_name_where_drawing_would_not_end(parameter):
+    told, x = Angles(), torch.tensor([ROW]).expand(5, 2)
+    pc.elbo(told, x)
+    getattr(told, parameter).data.fill_(math.nan)
+    with pytest.raises(pc.NonFiniteError, match=r"site 'a': the (loc|concentration) of VonMises is NaN"):
+        pc.elbo(told, x)
+
+
 def test_a_fit_finds_the_rows_angle():
     told, x = Angles(loc=2.0, log_concentration=0.0), torch.tensor([[1.0, 0.1], [1.0, -0.1]]).repeat(128, 1)
     pc.fit(told, x, epochs=150, learning_rate=0.05)
