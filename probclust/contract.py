@@ -10,7 +10,8 @@ from pyro import poutine
 from torch import Tensor
 
 from probclust.errors import ContractError, NonFiniteError
-from probclust.joint import Joint, Pass, blame, global_sites, trace_joint
+from probclust.finite import blame
+from probclust.joint import Joint, Pass, global_sites, trace_joint
 from probclust.locking import alone
 from probclust.module_parameters import keep_own_parameters
 from probclust.sites import CLUSTER, Site

@@ -15,7 +15,8 @@ from torch import Tensor
 from probclust.alignment import cluster_order
 from probclust.arguments import checked_seed, positive
 from probclust.data.stored import Rows
-from probclust.joint import Joint, Locals, Pass, require_finite
+from probclust.finite import require_finite
+from probclust.joint import Joint, Locals, Pass
 from probclust.locking import alone
 from probclust.measure import why_no_density
 from probclust.rows import admit, chunks, evaluating, in_order

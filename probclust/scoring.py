@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from probclust.arguments import positive
-from probclust.joint import Joint, Pass, model_joint, require_finite, trace_joint
+from probclust.finite import require_finite
+from probclust.joint import Joint, Pass, model_joint, trace_joint
 from probclust.progress import Progress, progress_bar
 from probclust.rows import admit, chunk_size, chunks, evaluating
 from probclust.sites import CLUSTER, Site
