@@ -28,6 +28,7 @@ check: lint types docs package
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 types: install
 	$(BIN)/mypy

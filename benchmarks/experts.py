@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.record import RESULTS, write
-from probclust.networks import StackedMLP
+from probclust.networks.stacked import StackedMLP
 
 LATENT = 10
 SETTINGS = [  # experts, features, hidden, rows

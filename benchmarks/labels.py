@@ -49,7 +49,7 @@ def run(
     import torch
 
     import probclust as pc
-    from probclust.registry import story_class
+    from probclust.story.registry import story_class
 
     torch.set_num_threads(1)
     data = pc.data.load(data_name)

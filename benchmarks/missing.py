@@ -24,7 +24,7 @@ def run(story_name: str, share: float, seed: int) -> dict[str, Any]:
     import torch
 
     import probclust as pc
-    from probclust.registry import story_class
+    from probclust.story.registry import story_class
 
     torch.set_num_threads(1)
     data = pc.data.load("digits")

@@ -2,11 +2,11 @@
 
     python -m benchmarks.random_stories [--stories 2000] [--first 0] [--kept FILE]
 
-The stories, their truth and what counts as right stand in tests/random_stories; seed n gives the same story as in the
-slow test of tests/test_random_stories.py. A call comes out right, refused in the library's words, wrong, or in a crash
-in Python's or torch's; the record counts each, and says why stories were refused and of what they were made. It is
-benchmarks/results/random_stories.json; `--kept` names a file of one line for each story, from which a run that was
-stopped goes on.
+The stories, their truth and what counts as right stand in tests/random_stories; seed n gives the same story as
+in the slow test of tests/story/test_random_stories.py. A call comes out right, refused in the library's words, wrong,
+or in a crash in Python's or torch's; the record counts each, and says why stories were refused and of what they were
+made. It is benchmarks/results/random_stories.json; `--kept` names a file of one line for each story, from which a
+run that was stopped goes on.
 """
 
 from __future__ import annotations

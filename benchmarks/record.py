@@ -34,7 +34,7 @@ def commit() -> str:
 
 def made(threads: int) -> dict[str, Any]:
     """How and where a record was made."""
-    from probclust.record import versions
+    from probclust.fitting.record import versions
 
     return {"machine": machine(threads), "versions": versions(), "commit": commit()}
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import probclust as pc
 from benchmarks.record import RESULTS, write
-from probclust.rows import chunk_size
+from probclust.story.chunks import chunk_size
 
 PARTICLES = 5
 

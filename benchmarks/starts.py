@@ -3,8 +3,8 @@
     python -m benchmarks.starts [--data digits usps har 20news] [--seeds 0 1 2]
     python -m benchmarks.starts --table
 
-The start is `probclust.embedding_start`, with the shape of images, of recordings `probclust.sequence_start`, and of
-documents `probclust.words_start`; each variant changes one thing in it. No story is trained. Every variant of a data
+The start is `probclust.starts.embedding`, with the shape of images, of recordings `probclust.starts.recordings`, and of
+documents `documents`; each variant changes one thing in it. No story is trained. Every variant of a data
 set and seed is one line of benchmarks/results/starts.jsonl (what is there is not repeated); their table is written to
 benchmarks/results/starts.md. Labels only score.
 """
@@ -28,15 +28,15 @@ import probclust as pc
 from benchmarks.papers.data import kind, labels, rows
 from benchmarks.papers.table import spread
 from benchmarks.record import RESULTS, append, made, read
-from probclust.block_likelihood import block_likelihood
-from probclust.embedding_start import n_embeddings_of
-from probclust.gaussian_merging import merged_gaussians, refined
-from probclust.image_distortion import distortion_neighbours
-from probclust.nearest_neighbours import nearest_neighbours
-from probclust.neighbour_embedding import neighbour_embedding, neighbour_graph
-from probclust.neighbour_votes import agreed_with_neighbours
-from probclust.sequence_start import likeliest_hidden_markov, standardised
-from probclust.word_vectors import document_vectors
+from probclust.starts.clusterers.block_likelihood import block_likelihood
+from probclust.starts.clusterers.gaussian_merging import merged_gaussians, refined
+from probclust.starts.clusterers.graphs import agreed_with_neighbours
+from probclust.starts.clusterers.image_distortion import distortion_neighbours
+from probclust.starts.clusterers.neighbour_embedding import neighbour_embedding, neighbour_graph
+from probclust.starts.clusterers.neighbours import nearest_neighbours
+from probclust.starts.clusterers.word_vectors import document_vectors
+from probclust.starts.embedding import n_embeddings_of
+from probclust.starts.recordings import likeliest_hidden_markov, standardised
 
 FILE = RESULTS / "starts.jsonl"
 SETS = ("digits", "usps", "mnist-10k", "fashion_mnist-10k", "har", "reuters10k", "20news")

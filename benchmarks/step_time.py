@@ -32,9 +32,9 @@ from torch.nn import functional
 
 import probclust as pc
 from benchmarks.record import RESULTS, write
-from probclust.devices import Devices, fabric_for
-from probclust.recipe import Run
-from probclust.training import Trainer
+from probclust.fitting.devices.group import Devices, fabric_for
+from probclust.fitting.trainer import Trainer
+from probclust.story.recipe import Run
 
 BATCH = 256
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

@@ -21,9 +21,9 @@ import torch
 
 import probclust as pc
 from benchmarks.record import RESULTS, write
-from probclust.devices import Devices, fabric_for
-from probclust.recipe import Run
-from probclust.training import Trainer
+from probclust.fitting.devices.group import Devices, fabric_for
+from probclust.fitting.trainer import Trainer
+from probclust.story.recipe import Run
 
 BATCH = 1024
 

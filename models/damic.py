@@ -40,19 +40,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probclust.arguments import positive
-from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_start, start_from_rows
-from probclust.code_density import CodeDensity
-from probclust.experts import run_experts
-from probclust.image_shape import ImageShape
-from probclust.joint import Pass
+from probclust.data.kinds import ImageShape
 from probclust.likelihoods import Gaussian, Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
-from probclust.networks import Autoencoder, StackedMLP, check_sizes, mlp, redraw
-from probclust.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
-from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import predict
-from probclust.starting_labels import keep_known
-from probclust.story import Story
-from probclust.warm_start import MEMBERS, SIZES, own_rows
+from probclust.networks.experts import run_experts
+from probclust.networks.stacked import Autoencoder, StackedMLP, check_sizes, mlp, redraw
+from probclust.priors.codes import CodeDensity
+from probclust.starts.experts import MEMBERS, SIZES, own_rows
+from probclust.starts.labels import keep_known
+from probclust.starts.start import FROM_ROWS, chosen_pretraining, pretrained_start, start_from_rows
+from probclust.story.chunks import chunks, evaluating
+from probclust.story.joint import Pass
+from probclust.story.recipe import CANDIDATES, START, SVI, Batch, Compute, Run, Step, Train
+from probclust.story.rows import admit
+from probclust.story.scoring import predict
+from probclust.story.story import Story
 
 
 class DAMIC(Story):

@@ -41,17 +41,18 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.chosen_start import FROM_ROWS, chosen_pretraining, pretrained_start
-from probclust.code_density import CodeDensity
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.image_shape import ImageShape
+from probclust.data.kinds import ImageShape
+from probclust.distributions.diagonal_normal import DiagonalNormal
 from probclust.likelihoods import Gaussian, Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
-from probclust.networks import check_sizes, mlp
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step
-from probclust.rows import admit
-from probclust.scoring import predict
-from probclust.story import Story
-from probclust.warm_start import cluster_moments, decoder_start, encode_all, rescale_codes
+from probclust.networks.codes import encode_all, rescale_codes
+from probclust.networks.stacked import check_sizes, mlp
+from probclust.priors.codes import CodeDensity, cluster_moments
+from probclust.starts.pretraining import decoder_start
+from probclust.starts.start import FROM_ROWS, chosen_pretraining, pretrained_start
+from probclust.story.recipe import START, SVI, Batch, Compute, Run, Step
+from probclust.story.rows import admit
+from probclust.story.scoring import predict
+from probclust.story.story import Story
 
 
 class DCN(Story):

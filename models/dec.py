@@ -31,13 +31,13 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.chosen_start import chosen_pretraining, pretrained_start
-from probclust.image_shape import ImageShape
-from probclust.networks import check_sizes, mlp
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step
-from probclust.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
-from probclust.story import Story
-from probclust.warm_start import encode_all, rescale_codes
+from probclust.data.kinds import ImageShape
+from probclust.networks.codes import encode_all, rescale_codes
+from probclust.networks.stacked import check_sizes, mlp
+from probclust.starts.self_training import TARGET, SelfTraining, divergence, student_t, target_distribution
+from probclust.starts.start import chosen_pretraining, pretrained_start
+from probclust.story.recipe import START, SVI, Batch, Compute, Run, Step
+from probclust.story.story import Story
 
 
 class DEC(Story):

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from probclust.arguments import positive
-from probclust.image_shape import ImageShape
-from probclust.joint import Joint, programs, trace_joint
+from probclust.data.kinds import ImageShape
 from probclust.likelihoods import view
 from probclust.models.vade import VaDE
-from probclust.nearest_neighbours import nearest_neighbours
-from probclust.objectives import Exact
-from probclust.recipe import SVI, Compute, Run, Step
-from probclust.starting_labels import NEIGHBOURS, complete_rows
+from probclust.objectives.bounds import Exact
+from probclust.starts.clusterers.neighbours import nearest_neighbours
+from probclust.starts.labels import NEIGHBOURS, complete_rows
+from probclust.story.joint import Joint, programs, trace_joint
+from probclust.story.recipe import SVI, Compute, Run, Step
 
 
 class DGG(VaDE):

@@ -28,12 +28,13 @@ import pyro
 import torch
 from torch import Tensor
 
-from probclust.dissimilarities import Dissimilarity, LearnAlpha, dissimilarity_named
-from probclust.global_guide import Kind
-from probclust.medoids import kmedoids_start
-from probclust.recipe import START, SVI, Compute, Run, Step
-from probclust.story import Story
-from probclust.weights import WeightsOption, start_weights, weights_named
+from probclust.priors.dissimilarities import Dissimilarity, LearnAlpha, dissimilarity_named
+from probclust.priors.weights import WeightsOption, start_weights, weights_named
+from probclust.starts.medoids import kmedoids_start
+from probclust.starts.mixture import mixture_start
+from probclust.story.global_guide import Kind
+from probclust.story.recipe import START, SVI, Compute, Run, Step
+from probclust.story.story import Story
 
 
 class DissimilarityMixture(Story):
@@ -48,7 +49,7 @@ class DissimilarityMixture(Story):
         learn_alpha: of a named dissimilarity: learn one alpha ("shared", True), one per cluster ("cluster"), or
             hold it (False, as "mahalanobis" always does: its covariances learn the scale).
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
-            `probclust.weights`.
+            `probclust.priors.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
     Examples:
@@ -96,7 +97,7 @@ class DissimilarityMixture(Story):
         if start not in ("k-means", "k-medoids"):
             raise ValueError(f"start must be 'k-means', 'k-medoids' or None, got {start!r}")
         return [
-            self.weights.starting_clusters() if start == "k-means" else kmedoids_start(self._between_rows),
+            mixture_start(self.weights) if start == "k-means" else kmedoids_start(self._between_rows),
             Compute(name="centres", run=self._centres),
             SVI(epochs=epochs, learning_rate=1e-2),
         ]

@@ -41,19 +41,22 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.chosen_start import chosen_pretraining, pretrained_start
-from probclust.dissimilarities import Dissimilarity, dissimilarity_named
-from probclust.fourier_features import fourier_start
-from probclust.image_shape import ImageShape
-from probclust.medoids import kmedoids_start
-from probclust.networks import check_sizes, mlp
-from probclust.precision import in_full
-from probclust.recipe import START, SVI, Compute, Run, Step
-from probclust.recorded import fresh
-from probclust.rows import admit, chunks, evaluating
-from probclust.scoring import predict
-from probclust.story import Story
-from probclust.warm_start import Augment, cluster_moments, encode_all, rescale_codes
+from probclust.data.kinds import ImageShape
+from probclust.distributions.full_precision import in_full
+from probclust.networks.codes import encode_all, rescale_codes
+from probclust.networks.stacked import check_sizes, mlp
+from probclust.part import fresh
+from probclust.priors.codes import cluster_moments
+from probclust.priors.dissimilarities import Dissimilarity, dissimilarity_named
+from probclust.starts.fourier import fourier_start
+from probclust.starts.medoids import kmedoids_start
+from probclust.starts.pretraining import Augment
+from probclust.starts.start import chosen_pretraining, pretrained_start
+from probclust.story.chunks import chunks, evaluating
+from probclust.story.recipe import START, SVI, Compute, Run, Step
+from probclust.story.rows import admit
+from probclust.story.scoring import predict
+from probclust.story.story import Story
 
 
 class DMAE(Story):
@@ -197,7 +200,7 @@ class DMAE(Story):
             epochs: of the training; the paper has 300, and 30 on digits.
             learning_rate: of Adam in the training.
             augment: changes the rows at every step of pre-training; for images, the paper's is
-                `probclust.augmentation.RotateAndShift`.
+                `probclust.starts.augmentation.RotateAndShift`.
             gamma: of the kernel whose Fourier features are learned.
             image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
             lengths: rows of each recording where rows are in order of time, recording after recording.

@@ -25,15 +25,16 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.gaussian_em import Gaussians, semi_supervised_em
-from probclust.global_guide import Kind
-from probclust.missing import observed
-from probclust.recipe import START, SVI, Compute, Run, Step
-from probclust.starting_labels import complete_rows, start_from
-from probclust.story import Story
-from probclust.warm_start import inverse_softplus
-from probclust.weights import WeightsOption, start_weights, weights_named
+from probclust.distributions.diagonal_normal import DiagonalNormal
+from probclust.distributions.observed import observed
+from probclust.distributions.softplus import inverse_softplus
+from probclust.priors.weights import WeightsOption, start_weights, weights_named
+from probclust.starts.clusterers.gaussian_em import Gaussians, semi_supervised_em
+from probclust.starts.labels import complete_rows, start_from
+from probclust.starts.mixture import cluster_order, gaussian_mixture
+from probclust.story.global_guide import Kind
+from probclust.story.recipe import START, SVI, Compute, Run, Step
+from probclust.story.story import Story
 
 
 class GaussianMixture(Story):
@@ -50,7 +51,7 @@ class GaussianMixture(Story):
         missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then takes
             near rows' entries in their place, and SVI, which knows better, runs for longer.
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
-            `probclust.weights`.
+            `probclust.priors.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
     Examples:
@@ -122,11 +123,11 @@ class GaussianMixture(Story):
         centre = x.mean(0)
         x = x - centre  # scikit-learn takes variances for differences of means of squares
         settings: dict[str, Any] = {"covariance_type": self.covariance_type, "reg_covar": self.reg_covar}
-        mixture = self.weights.gaussians(x.numpy(), random_state=run.seed % 2**32, **settings)  # which takes 32 bits
+        mixture = gaussian_mixture(self.weights, x.numpy(), random_state=run.seed % 2**32, **settings)  # 32 bits
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # what EM leaves, SVI goes on with
             warnings.simplefilter("ignore", ConvergenceWarning)
             labels = mixture.fit_predict(x.numpy())
-        order: Any = self.weights.order(labels, run)
+        order: Any = cluster_order(self.weights, labels, run)
         if run.y is not None:
             start_from(np.argsort(order)[labels], run)
             start, y = (value.cpu() for value in (run.memory[START], run.y))

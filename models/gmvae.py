@@ -43,18 +43,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.chosen_start import chosen_pretraining, pretrained_start
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.experts import run_experts
-from probclust.image_shape import ImageShape
-from probclust.joint import Joint
+from probclust.data.kinds import ImageShape
+from probclust.distributions.diagonal_normal import DiagonalNormal
+from probclust.distributions.softplus import inverse_softplus
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
-from probclust.networks import GaussianEncoder, StackedMLP, check_sizes, mlp
-from probclust.objectives import Exact
-from probclust.recipe import START, SVI, Compute, Run, Step
-from probclust.sites import CLUSTER
-from probclust.story import Story
-from probclust.warm_start import cluster_moments, decoder_start, encode_all, inverse_softplus, rescale_codes
+from probclust.networks.codes import encode_all, rescale_codes
+from probclust.networks.encoders import GaussianEncoder
+from probclust.networks.experts import run_experts
+from probclust.networks.stacked import StackedMLP, check_sizes, mlp
+from probclust.objectives.bounds import Exact
+from probclust.priors.codes import cluster_moments
+from probclust.starts.pretraining import decoder_start
+from probclust.starts.start import chosen_pretraining, pretrained_start
+from probclust.story.joint import Joint
+from probclust.story.recipe import START, SVI, Compute, Run, Step
+from probclust.story.sites import CLUSTER
+from probclust.story.story import Story
 
 
 class GMVAE(Story):

@@ -27,15 +27,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probclust.architectures import Network
-from probclust.global_guide import Kind
-from probclust.joint import trace_joint
+from probclust.generate.embedding import embed
 from probclust.likelihoods import Likelihood
 from probclust.models.vade import VaDE
+from probclust.networks.architectures import Network
 from probclust.priors import LatentTreePrior
-from probclust.rows import admit, evaluating
-from probclust.sampling import embed
-from probclust.weights import WeightsOption
+from probclust.priors.weights import WeightsOption
+from probclust.story.chunks import evaluating
+from probclust.story.global_guide import Kind
+from probclust.story.joint import trace_joint
+from probclust.story.rows import admit
 
 
 class LTVAE(VaDE):

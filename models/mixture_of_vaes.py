@@ -29,21 +29,25 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from probclust.architectures import Network, stacked_decoder, stacked_trunk
-from probclust.chosen_start import FROM_ROWS, chosen_pretraining, start_from_rows
-from probclust.experts import every_cluster, run_experts
-from probclust.fitting import fit
-from probclust.global_guide import Kind
-from probclust.image_shape import ImageShape
+from probclust.data.kinds import ImageShape
+from probclust.fitting.fitting import fit
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, n_view, view
 from probclust.models.vade import VaDE
-from probclust.networks import Autoencoder, StackedGaussianEncoder, StackedMLP, check_sizes, redraw
+from probclust.networks.architectures import Network, stacked_decoder, stacked_trunk
+from probclust.networks.encoders import StackedGaussianEncoder
+from probclust.networks.experts import every_cluster, run_experts
+from probclust.networks.stacked import Autoencoder, StackedMLP, check_sizes, redraw
+from probclust.part import fresh
 from probclust.priors import Prior, prior_named
-from probclust.recipe import START, SVI, Batch, Compute, Run, Step, Train
-from probclust.recorded import fresh
-from probclust.story import Story
-from probclust.warm_start import directions, kmeans_start, neighbour_pretraining, own_rows
-from probclust.weights import WeightsOption, start_weights, weights_named
+from probclust.priors.weights import WeightsOption, start_weights, weights_named
+from probclust.starts.clusters import directions, kmeans_start
+from probclust.starts.experts import own_rows
+from probclust.starts.mixture import mixture_start
+from probclust.starts.pretraining import neighbour_pretraining
+from probclust.starts.start import FROM_ROWS, chosen_pretraining, start_from_rows
+from probclust.story.global_guide import Kind
+from probclust.story.recipe import START, SVI, Batch, Compute, Run, Step, Train
+from probclust.story.story import Story
 
 
 class MixtureOfVAEs(Story):
@@ -58,11 +62,11 @@ class MixtureOfVAEs(Story):
         prior: p(z | cluster): "standard" (the paper's Normal(0, I)), "student_t", "flow" or another of
             `probclust.priors`, which then learns beside the decoders; or a part.
         weights: p(cluster): "learned", "uniform" (the paper's equation 6), "dirichlet", "stick-breaking" (K an
-            upper bound), or a part of `probclust.weights`.
+            upper bound), or a part of `probclust.priors.weights`.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoders see zeros and
             the mask.
         network: another architecture than perceptrons of `hidden` layers, for each expert: one of
-            `probclust.architectures`, such as `Convolutional(8, 8)`, or the user's own.
+            `probclust.networks.architectures`, such as `Convolutional(8, 8)`, or the user's own.
         global_guide: posterior of weights that have a prior, see `Story`.
 
     Examples:
@@ -188,7 +192,7 @@ class MixtureOfVAEs(Story):
                 view=partial(view, self.likelihood),
                 image_shape=image_shape,
             )
-            start.append(self.weights.starting_clusters(directions(encode)))
+            start.append(mixture_start(self.weights, directions(encode)))
         elif chosen in FROM_ROWS:
             start = [
                 start_from_rows(chosen, view=partial(view, self.likelihood), image_shape=image_shape, lengths=lengths)

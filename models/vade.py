@@ -30,28 +30,24 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from probclust.architectures import ByRow, Network
-from probclust.chosen_start import FROM_ROWS, chosen_pretraining, start_from_rows
-from probclust.embedding_start import embedding_pretraining
-from probclust.global_guide import Kind
-from probclust.image_shape import ImageShape
+from probclust.data.kinds import ImageShape
 from probclust.likelihoods import Likelihood, encoder_inputs, likelihood_named, n_inputs, n_outputs, view
-from probclust.networks import DirectionEncoder, GaussianEncoder, check_sizes, mlp
+from probclust.networks.architectures import ByRow, Network
+from probclust.networks.codes import encode_all, rescale_codes
+from probclust.networks.encoders import DirectionEncoder, GaussianEncoder
+from probclust.networks.stacked import check_sizes, mlp
 from probclust.priors import Prior, on_sphere, prior_named
-from probclust.recipe import START, SVI, Compute, Run, Step
-from probclust.starting_labels import complete_rows
-from probclust.story import Story
-from probclust.warm_start import (
-    cluster_moments,
-    decoder_start,
-    directions,
-    encode_all,
-    gmm_start,
-    neighbour_pretraining,
-    reconstruction_pretraining,
-    rescale_codes,
-)
-from probclust.weights import WeightsOption, start_weights, weights_named
+from probclust.priors.codes import cluster_moments
+from probclust.priors.weights import WeightsOption, start_weights, weights_named
+from probclust.starts.clusters import directions, gmm_start
+from probclust.starts.embedding import embedding_pretraining
+from probclust.starts.labels import complete_rows
+from probclust.starts.mixture import mixture_start
+from probclust.starts.pretraining import decoder_start, neighbour_pretraining, reconstruction_pretraining
+from probclust.starts.start import FROM_ROWS, chosen_pretraining, start_from_rows
+from probclust.story.global_guide import Kind
+from probclust.story.recipe import START, SVI, Compute, Run, Step
+from probclust.story.story import Story
 
 
 class VaDE(Story):
@@ -68,10 +64,10 @@ class VaDE(Story):
             takes; or a part of `probclust.priors` or `probclust.dissimilarities`, built for n_features=latent_dim.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.
-        network: another architecture than perceptrons of `hidden` layers: one of `probclust.architectures`, such as
+        network: another architecture than perceptrons of `hidden` layers: one of `probclust.networks`, such as
             `Convolutional(8, 8)`, or the user's own.
         weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
-            `probclust.weights`.
+            `probclust.priors.weights`.
         global_guide: posterior of weights that have a prior, see `Story`.
 
     Examples:
@@ -171,7 +167,7 @@ class VaDE(Story):
         start: list[Step]
         if chosen == "neighbours":
             start = neighbour_pretraining(*networks, epochs=pretrain_epochs, view=seen, image_shape=image_shape)
-            start.append(self.weights.starting_clusters(directions(encode)))
+            start.append(mixture_start(self.weights, directions(encode)))
         elif chosen in FROM_ROWS:
             start = [
                 start_from_rows(chosen, view=seen, image_shape=image_shape, lengths=lengths),

@@ -1,6 +1,6 @@
 """`python -m probclust`: the command line."""
 
-from probclust.cli import main
+from probclust.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -17,19 +17,21 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from probclust.arguments import flag, positive
-from probclust.building import new_story
 from probclust.data.checks import as_array, check_finite, enough_rows
 from probclust.data.labels import label_values
 from probclust.data.named import Named, arranged
-from probclust.engines import Engine
-from probclust.fitting import fit
-from probclust.recipe import Step
-from probclust.record import FitRecord
-from probclust.recorded import fresh
-from probclust.registry import story_class
-from probclust.sampling import embed, rows_of, sample
-from probclust.scoring import draws_latents, log_likelihood, predict, responsibilities
-from probclust.story import Story
+from probclust.fitting.building import new_story
+from probclust.fitting.engine.eager import Engine
+from probclust.fitting.fitting import fit
+from probclust.fitting.record import FitRecord
+from probclust.generate.embedding import embed
+from probclust.generate.sampling import sample
+from probclust.part import fresh
+from probclust.story.columns import rows_of
+from probclust.story.recipe import Step
+from probclust.story.registry import story_class
+from probclust.story.scoring import draws_latents, log_likelihood, predict, responsibilities
+from probclust.story.story import Story
 
 UNKNOWN = -1
 """The entry of `y` that marks a row whose class is not known, as in `sklearn.semi_supervised`."""
@@ -190,7 +192,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         if self.story_.conditional or not self.story_.is_density:
             raise ValueError(
                 f"{type(self.story_).__name__} is no density of x, so it has no likelihood to score; score its labels "
-                "with probclust.metrics, or choose another story"
+                "with probclust.evaluation.metrics, or choose another story"
             )
         return log_likelihood(self.story_, rows, particles=self.particles).double().numpy()
 

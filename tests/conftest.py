@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 
-collect_ignore = ["example_package"]  # its tests install it
+collect_ignore = ["support/example_package"]  # its tests install it
 torch.set_num_threads(1)  # the parallel workers share the cores
 
 

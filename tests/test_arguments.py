@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import probclust as pc
-from probclust import architectures, likelihoods
+from probclust import likelihoods
+from probclust.networks import architectures
 
 X = torch.rand(30, 4, generator=torch.Generator().manual_seed(0))
 INTEGERS = [1.5, "3", 0, -1, True, [1], np.bool_(True), torch.tensor(2.5)]

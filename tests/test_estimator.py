@@ -16,9 +16,9 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from stories import Mixed, Poissons
 
 import probclust as pc
+from tests.support.stories import Mixed, Poissons
 
 X, Y = make_blobs(120, n_features=3, centers=3, random_state=0)
 RECIPE = [pc.SVI(epochs=3, learning_rate=1e-3)]

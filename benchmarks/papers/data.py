@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import probclust as pc
-from probclust.source import read_source
+from probclust.cli.source import read_source
 
 Rows = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import probclust as pc
-from probclust.recipe import Compute
-from probclust.warm_start import reconstruction_pretraining
+from probclust.starts.pretraining import reconstruction_pretraining
+from probclust.story.recipe import Compute
 
 Rows = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ class OfStory:
     knows_kind: bool = True
 
     def __call__(self, x: Rows, n_clusters: int, kind: Mapping[str, Any], seed: int, folder: Path) -> Result:
-        from probclust.registry import story_class
+        from probclust.story.registry import story_class
 
         story = story_class(self.story)(x.shape[1], n_clusters, **self.arguments)
         checkpoint = folder / "story.safetensors"

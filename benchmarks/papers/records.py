@@ -25,7 +25,7 @@ def share_neighbours() -> None:
 
     Seconds of the other runs are without that search. Remove the folder when the code of the search has changed.
     """
-    module = import_module("probclust.nearest_neighbours")
+    module = import_module("probclust.starts.clusterers.neighbours")
     module.distortion_neighbours = Memory(RUNNING / "neighbours", verbose=0).cache(module.distortion_neighbours)
 
 

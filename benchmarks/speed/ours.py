@@ -9,8 +9,8 @@ from typing import Any
 import probclust as pc
 from benchmarks.speed.gate import Gate
 from probclust.progress import Progress
-from probclust.recipe import SVI, Step, Train
-from probclust.registry import story_class
+from probclust.story.recipe import SVI, Step, Train
+from probclust.story.registry import story_class
 
 
 class Gated(Progress):

@@ -31,7 +31,7 @@ def run(setting: dict[str, Any], x: Any, gate: Gate) -> None:
 def _ours(setting: dict[str, Any], x: Any, gate: Gate) -> None:
     import probclust as pc
     from probclust.progress import Progress
-    from probclust.registry import story_class
+    from probclust.story.registry import story_class
 
     class Watch(Progress):
         def start(self, step: str, epochs: int | None) -> None:

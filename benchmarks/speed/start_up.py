@@ -13,7 +13,7 @@ PROGRAMS = {
     "import probclust": "import probclust",
     "first use of pc.predict": "import probclust as pc; pc.predict",
     "first use of pc.fit": "import probclust as pc; pc.fit",
-    "probclust --help": "import sys; from probclust.cli import main; main(['--help'])",
+    "probclust --help": "import sys; from probclust.cli.main import main; main(['--help'])",
 }
 
 

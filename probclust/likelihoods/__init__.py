@@ -5,17 +5,9 @@
 
 from __future__ import annotations
 
+from probclust.likelihoods.base import FeatureLikelihood, Likelihood, encoder_inputs, n_inputs, n_outputs, n_view, view
 from probclust.likelihoods.categorical import Categorical
 from probclust.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from probclust.likelihoods.interface import (
-    FeatureLikelihood,
-    Likelihood,
-    encoder_inputs,
-    n_inputs,
-    n_outputs,
-    n_view,
-    view,
-)
 from probclust.likelihoods.missing import Missing
 from probclust.likelihoods.mixed import Mixed
 from probclust.likelihoods.multinomial import Multinomial

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from probclust.recorded import Part
+from probclust.part import Part
 
 
 class Categorical(Part):

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust import count_distributions as counts
-from probclust.likelihoods.interface import FeatureLikelihood
+from probclust.distributions import counts as counts
+from probclust.distributions.given_total import GivenTotal
+from probclust.likelihoods.base import FeatureLikelihood
 from probclust.likelihoods.real import GAIN
-from probclust.likelihoods.totals import LARGEST_LOG_DISPERSION, GivenTotal, Totals, bounded
+from probclust.likelihoods.totals import LARGEST_LOG_DISPERSION, Totals, bounded
 
 LARGEST_LOG_MEAN = 30.0
 """Log means are kept below this, a mean of 1e13, which no float32 count comes near: exp of a wild one overflows."""

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probclust.likelihoods.interface import Likelihood, n_outputs, n_view, view
-from probclust.missing import observed
-from probclust.recorded import Part
+from probclust.distributions.observed import observed
+from probclust.likelihoods.base import Likelihood, n_outputs, n_view, view
+from probclust.part import Part
 
 
 class Missing(Part):

@@ -8,10 +8,11 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 
-from probclust.count_distributions import Poisson
+from probclust.distributions.counts import Poisson
+from probclust.distributions.given_total import GivenTotal
+from probclust.likelihoods.base import FeatureLikelihood
 from probclust.likelihoods.counts import positive_number
-from probclust.likelihoods.interface import FeatureLikelihood
-from probclust.likelihoods.totals import GivenTotal, Totals
+from probclust.likelihoods.totals import Totals
 
 
 class Multinomial(FeatureLikelihood):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from probclust.arguments import flag
+from probclust.likelihoods.base import Likelihood
 from probclust.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from probclust.likelihoods.interface import Likelihood
 from probclust.likelihoods.missing import Missing
 from probclust.likelihoods.multinomial import Multinomial
 from probclust.likelihoods.real import Gaussian, Laplace, LogNormal, StudentT

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.likelihoods.interface import FeatureLikelihood
+from probclust.distributions.diagonal_normal import DiagonalNormal
+from probclust.likelihoods.base import FeatureLikelihood
 
 GAIN = 10.0
 """Adam's steps, sized for the weights of networks, move a parameter times this within an epoch or two."""

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 from pyro.distributions import constraints
 from torch import Tensor
 
-from probclust.likelihoods.interface import FeatureLikelihood
+from probclust.likelihoods.base import FeatureLikelihood
 
 
 class Bernoulli(FeatureLikelihood):

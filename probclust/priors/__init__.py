@@ -7,21 +7,28 @@ Gaussians (standard, diagonal, of low rank), Student-t, a normalising flow, a la
 
 from __future__ import annotations
 
-from probclust.prior import Prior
+from probclust.priors.base import Prior
 from probclust.priors.flow import Flow
 from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
-from probclust.priors.latent_tree import LatentTreePrior
+from probclust.priors.latent_tree.prior import LatentTreePrior
 from probclust.priors.named import on_sphere, prior_named
 from probclust.priors.student import StudentT
+from probclust.priors.weights import Dirichlet, Fixed, Learned, StickBreaking, Weights, weights_named
 
 __all__ = [
     "DiagonalGaussian",
+    "Dirichlet",
+    "Fixed",
     "Flow",
     "LatentTreePrior",
+    "Learned",
     "LowRankGaussian",
     "Prior",
     "StandardNormal",
+    "StickBreaking",
     "StudentT",
+    "Weights",
     "on_sphere",
     "prior_named",
+    "weights_named",
 ]

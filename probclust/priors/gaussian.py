@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.diagonal_normal import DiagonalNormal
-from probclust.prior import Prior
-from probclust.warm_start import cluster_moments, inverse_softplus
+from probclust.distributions.diagonal_normal import DiagonalNormal
+from probclust.distributions.softplus import inverse_softplus
+from probclust.priors.base import Prior
+from probclust.priors.codes import cluster_moments
 
 
 class StandardNormal(Prior):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from probclust.dissimilarities import dissimilarity_named
-from probclust.dissimilarities.named import BY_NAME as DISSIMILARITIES
-from probclust.prior import Prior
+from probclust.priors.base import Prior
+from probclust.priors.dissimilarities import dissimilarity_named
+from probclust.priors.dissimilarities.named import BY_NAME as DISSIMILARITIES
 from probclust.priors.flow import Flow
 from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
-from probclust.priors.latent_tree import LatentTreePrior
+from probclust.priors.latent_tree.prior import LatentTreePrior
 from probclust.priors.student import StudentT
 
 _BY_NAME: dict[str, type[Prior]] = {
@@ -42,7 +42,7 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
         raise ValueError(f"prior must be one of {sorted([*_BY_NAME, *DISSIMILARITIES])} or a part, got {prior!r}")
     if not isinstance(prior, Prior):
         raise TypeError(
-            f"expected the name of a prior, or an object whose class derives from probclust.prior.Prior, got "
+            f"expected the name of a prior, or an object whose class derives from probclust.priors.base.Prior, got "
             f"{type(prior).__name__}"
         )
     if (prior.n_features, prior.n_clusters) != (n_features, n_clusters):

@@ -9,8 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from probclust.distributions.softplus import inverse_softplus
 from probclust.priors.gaussian import DiagonalGaussian
-from probclust.warm_start import inverse_softplus
 
 MIN_DF = 1.0
 """Degrees of freedom stay above it, so that the distribution has a mean."""

@@ -14,9 +14,9 @@ import probclust as pc
 from probclust.data.synthetic import four_gaussians
 from probclust.likelihoods import Gaussian
 from probclust.models import DAMIC
-from probclust.objectives import Exact, Hard
-from probclust.recipe import START
-from probclust.warm_start import MEMBERS, SIZES
+from probclust.objectives.bounds import Exact, Hard
+from probclust.starts.experts import MEMBERS, SIZES
+from probclust.story.recipe import START
 
 D, K = 5, 3
 

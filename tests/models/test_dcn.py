@@ -14,8 +14,8 @@ from torch import nn
 import probclust as pc
 from probclust.models import DCN
 from probclust.models.dcn import InTurn
-from probclust.recipe import START, Batch, Run
-from probclust.starting_labels import KMEANS
+from probclust.starts.labels import KMEANS
+from probclust.story.recipe import START, Batch, Run
 
 K, D, L = 3, 6, 2
 

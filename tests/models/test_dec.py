@@ -11,9 +11,9 @@ import torch
 
 import probclust as pc
 from probclust.models import DEC, IDEC
-from probclust.recipe import START, Batch, Compute, Run
-from probclust.self_training import TARGET, TARGET_LABELS
-from probclust.starting_labels import KMEANS
+from probclust.starts.labels import KMEANS
+from probclust.starts.self_training import TARGET, TARGET_LABELS
+from probclust.story.recipe import START, Batch, Compute, Run
 
 QUICK = {"pretrain_epochs": 2, "epochs": 4, "interval": 3, "delta": 0.0}
 
@@ -163,7 +163,7 @@ def fitted(path=None, *, after=math.inf, resume=False):
 @pytest.mark.parametrize("snapshots", [0.0, 1e9])
 def test_a_fit_stopped_anywhere_resumes_to_the_same_end(tmp_path, monkeypatch, snapshots):
     """Also within an epoch, after the target was renewed since the state that it goes back to."""
-    monkeypatch.setattr("probclust.fit_loop.SNAPSHOT_SECONDS", snapshots)
+    monkeypatch.setattr("probclust.fitting.loop.SNAPSHOT_SECONDS", snapshots)
     unbroken, calls = fitted()
     assert calls == 8  # 4 epochs of 2 batches
     for after in range(calls):

@@ -11,12 +11,12 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.distance import jensenshannon
 
 import probclust as pc
-from probclust.joint import trace_joint
 from probclust.models import DGG, VaDE
 from probclust.models.dgg import Linked, jensen_shannon
-from probclust.objectives import Exact
-from probclust.recipe import START, SVI, Compute, Run
-from probclust.starting_labels import NEIGHBOURS
+from probclust.objectives.bounds import Exact
+from probclust.starts.labels import NEIGHBOURS
+from probclust.story.joint import trace_joint
+from probclust.story.recipe import START, SVI, Compute, Run
 
 SMALL = {"latent_dim": 2, "hidden": (16,)}
 SHORT = {"pretrain_epochs": 2, "fit_epochs": 2, "epochs": 1}

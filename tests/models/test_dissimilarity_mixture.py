@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import probclust as pc
 from probclust.dissimilarities import Custom, Manhattan, Minkowski, SquaredEuclidean
-from probclust.measure import measure_of, why_no_density
+from probclust.evaluation.measure import measure_of, why_no_density
 from probclust.models import DissimilarityMixture, GaussianMixture
 
 NAMES = ["squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski", "mahalanobis", "cosine"]

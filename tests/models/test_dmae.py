@@ -10,12 +10,12 @@ import torch
 from sklearn.cluster import KMeans
 
 import probclust as pc
-from probclust.augmentation import RotateAndShift
 from probclust.data.synthetic import circles
 from probclust.dissimilarities import Custom, Mahalanobis
 from probclust.models import DMAE
-from probclust.recipe import START, Run
-from probclust.starting_labels import KMEANS
+from probclust.starts.augmentation import RotateAndShift
+from probclust.starts.labels import KMEANS
+from probclust.story.recipe import START, Run
 
 D, K, L = 6, 3, 2
 NAMES = ["mahalanobis", "squared_euclidean", "euclidean", "manhattan", "chebyshev", "minkowski", "cosine"]

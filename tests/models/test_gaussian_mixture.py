@@ -10,8 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 import probclust as pc
-from probclust.joint import Joint
 from probclust.models import GaussianMixture
+from probclust.story.joint import Joint
 
 COVARIANCES = ["full", "diag", "spherical"]
 

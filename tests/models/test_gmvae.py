@@ -12,12 +12,12 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import softplus
 
 import probclust as pc
-from probclust.joint import trace_joint
 from probclust.likelihoods import Gaussian
 from probclust.models import GMVAE, VaDE
 from probclust.models.gmvae import MinimumInformation
-from probclust.recipe import START, Run
-from probclust.starting_labels import KMEANS
+from probclust.starts.labels import KMEANS
+from probclust.story.joint import trace_joint
+from probclust.story.recipe import START, Run
 
 pytestmark = pytest.mark.usefixtures("float64")
 SMALL = {"latent_dim": 2, "w_dim": 3, "hidden": (8, 7), "w_hidden": (6,), "prior_hidden": (5,)}

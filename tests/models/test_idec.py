@@ -7,8 +7,8 @@ import torch
 
 import probclust as pc
 from probclust.models import DEC, IDEC
-from probclust.recipe import Batch, Run
-from probclust.self_training import TARGET, divergence
+from probclust.starts.self_training import TARGET, divergence
+from probclust.story.recipe import Batch, Run
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import probclust as pc
-from probclust.joint import trace_joint
 from probclust.models import LTVAE, VaDE
-from probclust.recipe import START
+from probclust.story.joint import trace_joint
+from probclust.story.recipe import START
 
 SMALL = {"latent_dim": 4, "hidden": (32,)}
 

@@ -9,10 +9,10 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 import probclust as pc
-from probclust.joint import Joint, trace_joint
 from probclust.likelihoods import Gaussian
 from probclust.models import MixtureOfVAEs
-from probclust.objectives import Exact, Hard
+from probclust.objectives.bounds import Exact, Hard
+from probclust.story.joint import Joint, trace_joint
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -12,9 +12,9 @@ from torch.nn.functional import softplus
 
 import probclust as pc
 from probclust.dissimilarities import Custom, Manhattan
-from probclust.joint import Joint, trace_joint
 from probclust.likelihoods import Gaussian
 from probclust.models import VaDE
+from probclust.story.joint import Joint, trace_joint
 
 pytestmark = pytest.mark.usefixtures("float64")
 

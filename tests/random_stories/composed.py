@@ -15,7 +15,7 @@ from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
 import probclust as pc
-from probclust.missing import observed
+from probclust.distributions.observed import observed
 from random_stories.families import FAMILIES
 from random_stories.latents import KINDS
 from random_stories.numbers import Holder, Numbers, contained, first_of

@@ -35,7 +35,7 @@ class Family:
             whole numbers below the width.
         discrete: whether values are whole numbers.
         spans: whether all real rows are possible.
-        missing: whether `probclust.missing.observed` is to know its marginals.
+        missing: whether `probclust.distributions.observed.observed` is to know its marginals.
         features: of a whole row with independent features, the family of each.
     """
 

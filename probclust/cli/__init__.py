@@ -1,0 +1,1 @@
+"""The command line: its commands, run folders, the report's page."""

@@ -1,0 +1,12 @@
+from .comparison import compare as compare
+from .inference_data import to_inference_data as to_inference_data
+from .matching import cluster_order as cluster_order
+from .metrics import accuracy as accuracy
+from .metrics import ari as ari
+from .metrics import nmi as nmi
+from .predictive_checks import predictive_check as predictive_check
+from .prototype import prototypes as prototypes
+from .refits import Stability as Stability
+from .refits import stability as stability
+from .selection import ClusterSelection as ClusterSelection
+from .selection import select_n_clusters as select_n_clusters

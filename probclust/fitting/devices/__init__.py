@@ -1,0 +1,1 @@
+"""A fit on several devices: the group, its processes."""

@@ -1,0 +1,1 @@
+"""How a step's loss and gradients are computed: eagerly, or staged as one graph."""

@@ -1,0 +1,158 @@
+"""Rules by which a pass over a traced tensor graph puts a cheaper node in place of another, with the same values.
+
+A rule gets the pass and the node at hand, and returns the node to use instead, or None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.fx import Node
+
+if TYPE_CHECKING:
+    from probclust.fitting.engine.simplify import Pass
+
+aten: Any = torch.ops.aten
+
+Rule = Callable[["Pass", Node], Node | None]
+
+
+def shape_of(node: Any) -> torch.Size:
+    """The shape of a node's value."""
+    return node.meta["val"].shape
+
+
+def _transpose(run: Pass, node: Node) -> Any:
+    (inner,) = node.args
+    return inner.args[0] if isinstance(inner, Node) and inner.target is aten.t.default else None
+
+
+def _unchanged(run: Pass, node: Node) -> Any:
+    return node.args[0] if shape_of(node.args[0]) == shape_of(node) else None
+
+
+def _reshaped(run: Pass, node: Node) -> Any:
+    """A view that drops the dims which a sum kept."""
+    inner: Any = node.args[0]
+    if inner.target is aten.sum.dim_IntList and len(inner.args) == 3 and inner.args[2]:
+        summed: Any = inner.args[0]
+        dims = {dim % len(shape_of(summed)) for dim in inner.args[1]}
+        if tuple(s for d, s in enumerate(shape_of(summed)) if d not in dims) == tuple(shape_of(node)):
+            return run.add(aten.sum.dim_IntList, (summed, inner.args[1]), node.meta["val"])
+    return _unchanged(run, node)
+
+
+def _sum(run: Pass, node: Node) -> Any:
+    """A sum over dims of size 1."""
+    if len(node.args) == 3 and node.args[2] and not node.kwargs:
+        return _unchanged(run, node)
+    return None
+
+
+def _negative(run: Pass, node: Node) -> Any:
+    """Twice is never; of a product, that of the smaller factor."""
+    inner: Any = node.args[0]
+    if inner.target is aten.neg.default:
+        return inner.args[0]
+    if inner.target is aten.mul.Tensor and list(inner.users) == [node] and inner not in run.constants:
+        small, large = sorted(inner.args, key=_size)
+        if _size(small) < _size(large) and small not in run.constants:
+            return run.add(aten.mul.Tensor, (run.add(aten.neg.default, (small,)), large), node.meta["val"])
+    return None
+
+
+def _product(run: Pass, node: Node) -> Any:
+    """A factor 1 is none; a power of two multiplies the smaller factor."""
+    if not isinstance(node.args[1], Node):
+        return _times_one(run, node)
+    small, large = sorted(node.args, key=_size)
+    if not isinstance(large, Node) or large.target is not aten.mul.Tensor or _size(small) >= _size(large):
+        return None
+    base, number = large.args
+    if number in run.constants and run.constants[number].dim() == 0 and list(large.users) == [node]:  # type: ignore[index]
+        is_power = abs(math.frexp(run.constants[number].item())[0]) == 0.5  # type: ignore[index]
+        if is_power and _size(base) == _size(large) and run.constants[number].dtype == small.meta["val"].dtype:  # type: ignore[index, union-attr]
+            return run.add(aten.mul.Tensor, (base, run.add(aten.mul.Tensor, (small, number))), node.meta["val"])
+    return None
+
+
+def _size(value: Any) -> int:
+    return value.meta["val"].numel() if isinstance(value, Node) else 0
+
+
+def _power(run: Pass, node: Node) -> Any:
+    base, exponent = node.args
+    if not node.meta["val"].is_floating_point() or base.meta["val"].dtype != node.meta["val"].dtype:  # type: ignore[union-attr]
+        return None
+    if exponent == 1:
+        return base
+    if exponent == 2:
+        node.target, node.args = aten.mul.Tensor, (base, base)
+    return None
+
+
+def _times_one(run: Pass, node: Node) -> Any:
+    one, other = node.args[:2]
+    same = isinstance(one, Node) and one.meta["val"].dtype == node.meta["val"].dtype
+    return one if same and not isinstance(other, Node) and other == 1 else None
+
+
+def _plus_zero(run: Pass, node: Node) -> Any:
+    if node.kwargs:
+        return None
+    for zero, other in (node.args, node.args[::-1]):
+        if not isinstance(other, Node) or other.meta["val"].dtype != node.meta["val"].dtype:
+            continue
+        if shape_of(other) != shape_of(node):
+            continue
+        if isinstance(zero, Node):
+            if zero in run.constants and not run.constants[zero].any():
+                return other
+        elif zero == 0:
+            return other
+    return None
+
+
+def _every_row(run: Pass, node: Node) -> Any:
+    """Indexing by 0..K-1 in a column, as an enumerated cluster does, adds a dim."""
+    table: Any = node.args[0]
+    size = _column_of_all(run, node.args[1], shape_of(table)[0] if len(shape_of(table)) else 0)
+    return None if size is None else run.add(aten.unsqueeze.default, (table, 1), node.meta["val"])
+
+
+def _into_every_row(run: Pass, node: Node) -> Any:
+    """The gradient of `_every_row`."""
+    if len(node.args) < 4 or not node.args[3]:
+        return None
+    zeros, indices, values = node.args[:3]
+    size = _column_of_all(run, indices, shape_of(node)[0] if len(shape_of(node)) else 0)
+    blank = zeros in run.constants and not run.constants[zeros].any()  # type: ignore[index]
+    if size is None or not blank or tuple(shape_of(values)) != (size, 1, *shape_of(node)[1:]):
+        return None
+    return run.add(aten.squeeze.dim, (values, 1), node.meta["val"])
+
+
+def _column_of_all(run: Pass, indices: Any, size: int) -> int | None:
+    if len(indices) != 1 or indices[0] not in run.constants:
+        return None
+    index = run.constants[indices[0]]
+    every = index.dtype == torch.int64 and index.shape == (size, 1) and index.flatten().tolist() == list(range(size))
+    return size if every else None
+
+
+RULES: dict[Any, Rule] = {
+    aten.t.default: _transpose,
+    aten.expand.default: _unchanged,
+    aten.view.default: _reshaped,
+    aten.sum.dim_IntList: _sum,
+    aten.neg.default: _negative,
+    aten.pow.Tensor_Scalar: _power,
+    aten.mul.Tensor: _product,
+    aten.mul.Scalar: _times_one,
+    aten.add.Tensor: _plus_zero,
+    aten.index.Tensor: _every_row,
+    aten.index_put.default: _into_every_row,
+}

@@ -1,0 +1,11 @@
+from .embedding import embed as embed
+from .embedding import reconstruct as reconstruct
+from .embedding import sample_posterior as sample_posterior
+from .imputation import Imputation as Imputation
+from .imputation import impute as impute
+from .interpolation import interpolate as interpolate
+from .mode import modes as modes
+from .preview import to_frame as to_frame
+from .preview import to_images as to_images
+from .sampling import Samples as Samples
+from .sampling import sample as sample

@@ -1,0 +1,221 @@
+"""Where modules were before they had rooms: old paths work for one release, and in saved files for good."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MOVED: dict[str, tuple[str, ...]] = {
+    "alignment": ("evaluation.matching",),
+    "architectures": ("networks.architectures",),
+    "archive": ("story.archive",),
+    "as_pyro": ("story.as_pyro",),
+    "augmentation": ("starts.augmentation",),
+    "batches": ("data.batches",),
+    "bessel": ("distributions.bessel",),
+    "block_likelihood": ("starts.clusterers.block_likelihood",),
+    "building": ("fitting.building",),
+    "candidates": ("objectives.candidates",),
+    "checkpoint": ("fitting.checkpoint",),
+    "chosen_start": ("starts.start",),
+    "code_density": ("priors.codes",),
+    "comparison": ("evaluation.comparison",),
+    "comparison_table": ("cli.page.table",),
+    "constraints": (
+        "story.pairs",
+        "objectives.penalties",
+    ),
+    "contract": ("story.contract",),
+    "convolutions": ("networks.convolutions",),
+    "count_distributions": ("distributions.counts",),
+    "demo": ("cli.demonstration",),
+    "devices": ("fitting.devices.group",),
+    "diagonal_normal": ("distributions.diagonal_normal",),
+    "dissimilarities.base": ("priors.dissimilarities.base",),
+    "dissimilarities.cosine": ("priors.dissimilarities.cosine",),
+    "dissimilarities.custom": ("priors.dissimilarities.custom",),
+    "dissimilarities.named": ("priors.dissimilarities.named",),
+    "dissimilarities.norms": ("priors.dissimilarities.norms",),
+    "dissimilarities.quadratic": ("priors.dissimilarities.quadratic",),
+    "embedding_start": ("starts.embedding",),
+    "engines": ("fitting.engine.eager",),
+    "experts": ("networks.experts",),
+    "figures": (
+        "cli.page.figures",
+        "generate.image_grid",
+    ),
+    "findings": ("evaluation.findings",),
+    "finite": ("story.finite",),
+    "fit_loop": ("fitting.loop",),
+    "fitting": ("fitting.fitting",),
+    "fourier_features": ("starts.fourier",),
+    "gaussian_em": ("starts.clusterers.gaussian_em",),
+    "gaussian_merging": ("starts.clusterers.gaussian_merging",),
+    "global_guide": ("story.global_guide",),
+    "graph_code": ("fitting.engine.code",),
+    "graph_pass": ("fitting.engine.simplify",),
+    "graph_rules": ("fitting.engine.rules",),
+    "hidden_markov": ("starts.clusterers.hidden_markov",),
+    "image_distortion": ("starts.clusterers.image_distortion",),
+    "image_shape": ("data.kinds",),
+    "importance": ("story.importance",),
+    "imputation": ("generate.imputation",),
+    "inference_data": ("evaluation.inference_data",),
+    "installed": ("story.installed",),
+    "joint": ("story.joint",),
+    "label_spreading": ("starts.clusterers.label_spreading",),
+    "latent_tree": ("distributions.latent_tree",),
+    "launching": ("fitting.devices.launch",),
+    "layerwise": ("starts.layerwise",),
+    "learning_rate": ("fitting.learning_rate",),
+    "likelihoods.incomplete_counts": ("distributions.incomplete_counts",),
+    "likelihoods.interface": ("likelihoods.base",),
+    "measure": ("evaluation.measure",),
+    "medoids": ("starts.medoids",),
+    "missing": (
+        "distributions.observed",
+        "starts.labels",
+    ),
+    "modes": ("generate.mode",),
+    "module_parameters": ("story.module_parameters",),
+    "monitor": ("objectives.monitor",),
+    "nearest_neighbours": ("starts.clusterers.neighbours",),
+    "neighbour_embedding": ("starts.clusterers.neighbour_embedding",),
+    "neighbour_votes": ("starts.clusterers.graphs",),
+    "off_border": ("distributions.off_border",),
+    "paths": ("generate.interpolation",),
+    "perceptrons": ("networks.fused",),
+    "placement": ("story.placement",),
+    "precision": (
+        "fitting.precision",
+        "distributions.full_precision",
+    ),
+    "predictive_checks": ("evaluation.predictive_checks",),
+    "preview": ("generate.preview",),
+    "prior": ("priors.base",),
+    "program_state": ("fitting.engine.state",),
+    "prototypes": ("evaluation.prototype",),
+    "pyro_elbo": ("objectives.pyro_elbo",),
+    "reach": ("fitting.engine.reach",),
+    "recipe": ("story.recipe",),
+    "record": ("fitting.record",),
+    "recorded": ("part",),
+    "recorded_loss": ("fitting.engine.graph",),
+    "registry": ("story.registry",),
+    "report": ("cli.page.page",),
+    "rescaling": ("evaluation.rescaling",),
+    "restarts": ("cli.restarts",),
+    "row_totals": ("fitting.row_totals",),
+    "rows": (
+        "story.rows",
+        "story.chunks",
+    ),
+    "run_folder": (
+        "cli.run_folder",
+        "data.writing",
+    ),
+    "sampling": (
+        "generate.sampling",
+        "story.columns",
+        "generate.embedding",
+    ),
+    "scale": ("fitting.scale",),
+    "score_function": ("objectives.score_function",),
+    "scoring": ("story.scoring",),
+    "select_clusters": ("evaluation.selection",),
+    "self_training": ("starts.self_training",),
+    "sequence_start": (
+        "starts.recordings",
+        "data.kinds",
+    ),
+    "shared_draws": ("story.shared_draws",),
+    "sites": ("story.sites",),
+    "source": ("cli.source",),
+    "stability": ("evaluation.refits",),
+    "staging": ("fitting.engine.staged",),
+    "start_sample": ("fitting.start_sample",),
+    "starting_labels": ("starts.labels",),
+    "step_loss": ("fitting.loss",),
+    "steps": ("fitting.steps",),
+    "stirling": ("distributions.stirling",),
+    "storage": ("story.saving",),
+    "story_file": ("story.story_file",),
+    "support": ("story.support",),
+    "tempering": (
+        "distributions.tempered",
+        "generate.tempering",
+    ),
+    "terminal": ("cli.terminal",),
+    "training": ("fitting.trainer",),
+    "tree_search": ("priors.latent_tree.search",),
+    "untouched": ("story.untouched",),
+    "untraceable": ("fitting.engine.why",),
+    "warm_start": (
+        "starts.pretraining",
+        "distributions.softplus",
+        "priors.codes",
+        "networks.codes",
+        "starts.clusters",
+        "starts.experts",
+    ),
+    "watched": ("fitting.engine.watched",),
+    "word_vectors": ("starts.clusterers.word_vectors",),
+    "words_start": ("starts.documents",),
+    "writing": ("data.writing",),
+}
+"""Modules of 0.1.0 below `probclust`, and those that have their names now."""
+
+
+def now(module: str) -> tuple[str, ...]:
+    """The modules in which the names of `module` are today, the first of them first; none where it never moved."""
+    package, _, rest = module.partition(".")
+    return tuple(f"{package}.{new}" for new in MOVED.get(rest, ()))
+
+
+class _Moved(Loader):
+    """Makes a module of an old name, whose attributes are those of the new ones."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """An empty module that looks names up in the new ones."""
+        module = ModuleType(spec.name, f"Moved to {' and '.join(now(spec.name))}.")
+
+        def attribute(name: str) -> Any:
+            for new in now(spec.name):
+                found = importlib.import_module(new)
+                if hasattr(found, name):
+                    return getattr(found, name)
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}; it moved to {now(spec.name)}")
+
+        module.__dict__["__getattr__"] = attribute
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Warn whoever imports it."""
+        warnings.warn(
+            f"{module.__name__} has moved to {' and '.join(now(module.__name__))}; the old path goes with the next "
+            "release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+
+class _Finder(MetaPathFinder):
+    """Finds modules of old names."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        """A module that moved, None for any other."""
+        if fullname.startswith("probclust.") and now(fullname):
+            return ModuleSpec(fullname, _Moved())
+        return None
+
+
+def serve_old_paths() -> None:
+    """Let old paths be imported; called once, by `probclust`."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

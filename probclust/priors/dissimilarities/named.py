@@ -1,0 +1,63 @@
+"""Dissimilarities by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from probclust.priors.dissimilarities.base import Dissimilarity, LearnAlpha
+from probclust.priors.dissimilarities.cosine import Cosine
+from probclust.priors.dissimilarities.norms import Chebyshev, Euclidean, Manhattan, Minkowski
+from probclust.priors.dissimilarities.quadratic import Mahalanobis, SquaredEuclidean
+
+BY_NAME: dict[str, type[Dissimilarity]] = {
+    "squared_euclidean": SquaredEuclidean,
+    "euclidean": Euclidean,
+    "manhattan": Manhattan,
+    "chebyshev": Chebyshev,
+    "minkowski": Minkowski,
+    "mahalanobis": Mahalanobis,
+    "cosine": Cosine,
+}
+
+
+def dissimilarity_named(
+    dissimilarity: str | Dissimilarity,
+    n_features: int,
+    n_clusters: int,
+    alpha: float | None = None,
+    learn_alpha: LearnAlpha = True,
+) -> Dissimilarity:
+    """The dissimilarity of that name; a part is checked and passed through.
+
+    Args:
+        dissimilarity: a name, or a part.
+        n_features: D.
+        n_clusters: K.
+        alpha: of a named one; None for its own default.
+        learn_alpha: of a named one; Mahalanobis holds alpha fixed, for its covariance learns the scale.
+
+    Raises:
+        ValueError: the name is unknown, the part is of another size, or `alpha` is given beside a part.
+        TypeError: it is neither a name nor a part.
+    """
+    if isinstance(dissimilarity, Dissimilarity):
+        sizes = dissimilarity.n_features, dissimilarity.n_clusters
+        if sizes != (n_features, n_clusters):
+            raise ValueError(
+                f"the dissimilarity must be built for n_features={n_features} and n_clusters={n_clusters}, got one "
+                f"for n_features={sizes[0]} and n_clusters={sizes[1]}"
+            )
+        if alpha is not None:
+            raise ValueError("alpha belongs to the dissimilarity where one is passed in; give it to its constructor")
+        return dissimilarity
+    if not isinstance(dissimilarity, str):
+        raise TypeError(f"expected the name of a dissimilarity or a part, got {type(dissimilarity).__name__}")
+    if dissimilarity not in BY_NAME:
+        raise ValueError(
+            f"dissimilarity must be one of {sorted(BY_NAME)} or a part of probclust.dissimilarities, got "
+            f"{dissimilarity!r}"
+        )
+    options: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
+    if dissimilarity != "mahalanobis":
+        options["learn_alpha"] = learn_alpha
+    return BY_NAME[dissimilarity](n_features, n_clusters, **options)
