@@ -68,13 +68,13 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
 
         w_sk = p(known entries, z_sk, k) / r(z_sk | k),    r = 3/4 q(z | x_s, k) + 1/4 p(z | k)
 
-    in proportion to which they are drawn, and then the missing entries from p(missing | z, k, known). A quarter of the
-    particles come from the prior, so that no weight is unbounded where the guide is too narrow; none where the guide
-    takes a latent at a point. With a growing number
-    of particles the draws are from p(missing | known), whatever the guide. Without local latents that is exact.
-    Of counts given their total, the total of a row with gaps is drawn as well, given its known entries.
-    A guide that takes NaN proposes from the known entries; another sees rows x_s whose gaps are filled by draws of the
-    story, then twice anew by draws given the known entries, so that the particles propose from the rows that could be.
+    in proportion to which they are drawn, and then the missing entries from p(missing | z, k, known). A quarter of
+    the particles come from the prior, so that no weight is unbounded where the guide is too narrow; none where the
+    guide takes a latent at a point. With a growing number of particles the draws are from p(missing | known),
+    whatever the guide. Without local latents that is exact. Of counts given their total, the total of a row with
+    gaps is drawn as well, given its known entries. A guide that takes NaN proposes from the known entries; another
+    sees rows x_s whose gaps are filled by draws of the story, then twice anew by draws given the known entries, so
+    that the particles propose from the rows that could be.
 
     Args:
         story: any story that does not condition on x, and whose sites observe columns of x as they are.
@@ -88,8 +88,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
 
     Raises:
         ValueError: the story conditions on x, or an observed site's distribution has no known conditional (of a
-            direction, say). Densities over real rows without a closed one are
-            integrated by 200 draws.
+            direction, say). Densities over real rows without a closed one are integrated by 200 draws.
         NonFiniteError: the known entries of a row have probability 0.
 
     References:
@@ -115,8 +114,7 @@ def impute(story: Story, x: Any, draws: int = 100, *, particles: int = 100, seed
         size = max(1, CHUNK_ELEMENTS // (story.n_clusters * max(story.n_features, 64) * particles))
         for start in range(0, len(rows), size):
             batch, known = (t[start : start + size].to(story.device) for t in (rows, seen))
-            particle_rows = batch.repeat_interleave(particles, 0)
-            gaps = ~known.repeat_interleave(particles, 0)
+            particle_rows, gaps = (t.repeat_interleave(particles, 0) for t in (batch, ~known))
             if particles > 1 and not takes_nan:
                 fill = rows_of(story, sample(story, len(particle_rows))).to(batch)
                 particle_rows = torch.where(gaps, fill, particle_rows)
@@ -156,8 +154,7 @@ class _Cloud:
         takes_nan: bool,
     ) -> None:
         self.story, self.x, self.gaps, self.shared, self.where = story, x, gaps, shared, where
-        guide_x = torch.where(gaps, torch.nan, x) if takes_nan else x
-        self.latents, log_proposal = self._propose(guide_x, particles)
+        self.latents, log_proposal = self._propose(torch.where(gaps, torch.nan, x) if takes_nan else x, particles)
         sites = Pass("enumerate", {**shared, **self.latents}).run(story.model, x)
         joint = Joint(sites, {}, len(x), story.n_clusters)
         table = x.new_zeros(())
