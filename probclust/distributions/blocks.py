@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
-from torch.distributions import Independent
 
-from probclust.distributions.observed import centre, observed
+from probclust.distributions.base import base_of, typical
+from probclust.distributions.observed import observed
 
 
 class Blocks(TorchDistribution):
@@ -80,13 +80,9 @@ class Blocks(TorchDistribution):
         return self._put([fn.mean for fn in self.blocks])
 
     @property
-    def centre(self) -> Tensor:
+    def typical(self) -> Tensor:
         """(*batch, D): the mean; of categories, the most probable."""
-        return self._put([centre(fn) for fn in self.blocks])
-
-
-def _base(fn: Any) -> Any:
-    return fn.base_dist if isinstance(fn, Independent) else fn
+        return self._put([typical(fn) for fn in self.blocks])
 
 
 class _Columnwise(constraints.Constraint):
@@ -98,7 +94,7 @@ class _Columnwise(constraints.Constraint):
 
     def of_block(self, block: Any) -> Any:
         """The block's constraint."""
-        base = _base(block)
+        base = base_of(block)
         return getattr(base, self.name, None) or base.support
 
     @property

@@ -9,6 +9,7 @@ from pyro.distributions import Normal, TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.distributions import Independent, MultivariateNormal
 
+from probclust.distributions.base import typical
 from probclust.distributions.diagonal_normal import HALF_LOG_2PI, DiagonalNormal
 
 
@@ -111,7 +112,7 @@ class ObservedFeatures(TorchDistribution):
         shape = torch.broadcast_shapes(value.shape, self.base.batch_shape)
         fn = self.base.expand(shape)
         with torch.no_grad():
-            return filled(value, (fn.sample() if draw else centre(fn)).to(value.dtype))
+            return filled(value, (fn.sample() if draw else typical(fn)).to(value.dtype))
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """Whole rows."""
@@ -128,9 +129,9 @@ class ObservedFeatures(TorchDistribution):
         return self.base.variance
 
     @property
-    def centre(self) -> Tensor:
+    def typical(self) -> Tensor:
         """(*batch, D): the mean, or the most probable category."""
-        return centre(self.base)
+        return typical(self.base)
 
 
 class ObservedNormal(TorchDistribution):
@@ -212,9 +213,3 @@ class ObservedNormal(TorchDistribution):
     def mean(self) -> Tensor:
         """(*batch, D)."""
         return self.loc.expand(self.batch_shape + self.event_shape)
-
-
-def centre(fn: Any) -> Tensor:
-    """The mean of a distribution; of categories, which have none, the most probable."""
-    base = fn.base_dist if isinstance(fn, Independent) else fn
-    return base.centre if hasattr(base, "centre") else fn.mean

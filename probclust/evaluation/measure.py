@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from pyro.distributions import constraints
 from torch import Tensor
-from torch.distributions import Independent
 
 from probclust.data.stored import Rows
-from probclust.distributions.given_total import GivenTotal
+from probclust.distributions.base import base_of, laws_of
 from probclust.story.chunks import chunks, evaluating
 from probclust.story.columns import columns
 from probclust.story.joint import Joint, trace_joint
@@ -95,7 +94,7 @@ def why_no_density(story: Story, x: Any) -> str | None:
     if reason is not None:
         return reason
     for site in _observed(story, rows):
-        fn = _base(site.fn)
+        fn = base_of(site.fn)
         try:
             inside = fn.support.check(site.value)
         except NotImplementedError:  # the distribution does not say
@@ -137,24 +136,17 @@ def _observed(story: Story, rows: Rows) -> Iterator[Site]:
         yield from (site for site in joint.model.values() if site.observed)
 
 
-def _base(fn: Any) -> Any:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
 def _kinds(site: Site) -> list[str]:
     """The kind of each column of an observed site."""
-    fn, n_columns = _base(site.fn), site.value[0].numel()
-    kinds = [_kind(fn, site.value)] * n_columns
-    for columns_of_block, block in zip(getattr(fn, "columns", ()), getattr(fn, "blocks", ()), strict=True):
-        for column in columns_of_block:
-            kinds[column] = _kind(_base(block), site.value)
+    kinds = [UNOBSERVED] * site.value[0].numel()
+    for columns_of_law, law in laws_of(site.fn):
+        for column in range(len(kinds)) if columns_of_law is None else columns_of_law:
+            kinds[column] = _kind(law, site.value)
     return kinds
 
 
 def _kind(fn: Any, value: Tensor) -> str:
-    if isinstance(fn, GivenTotal) and not fn.keeps_total:
+    if not getattr(fn, "keeps_total", True):
         return GIVEN_TOTAL
     try:
         support = fn.support

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from probclust.data.rounding import named_columns
+from probclust.distributions.base import laws_of
 from probclust.errors import FitWarning
 from probclust.story.chunks import evaluating
 from probclust.story.columns import columns
 from probclust.story.joint import trace_joint
 from probclust.story.rows import Survey
 from probclust.story.story import Story
-from probclust.story.support import laws_of
 
 LARGE = 20.0
 """Root mean square of a column above which its scale is warned of; grey levels from 0 to 16 have up to 12."""

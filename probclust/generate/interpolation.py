@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from probclust.arguments import positive
 from probclust.data.stored import resident
-from probclust.distributions.blocks import Blocks
+from probclust.distributions.base import family_of, laws_of
 from probclust.generate.mode import mean_globals, mean_rows, sites_at_mode
 from probclust.story.chunks import evaluating
 from probclust.story.columns import columns, placeholder
 from probclust.story.joint import Pass, trace_joint
 from probclust.story.rows import admit, require_contract
 from probclust.story.scoring import predict
-from probclust.story.sites import CLUSTER, Site
+from probclust.story.sites import Site, local_latents
 from probclust.story.story import Story
 
 
@@ -62,7 +62,7 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
     t = torch.linspace(0, 1, n, dtype=story.dtype, device=story.device)
     with evaluating(story, 0):
         shared = mean_globals(story)
-        latents = [{name: site.value for name, site in sites.items() if _is_latent(site)} for _, sites, _ in ends]
+        latents = [{name: site.value for name, site in local_latents(sites).items()} for _, sites, _ in ends]
         values = dict(shared)
         for name, value in latents[0].items():
             values[name] = _between(value, latents[1][name], t, ends[0][1][name].fn)
@@ -75,7 +75,7 @@ def interpolate(story: Story, start: Any, end: Any, n: int = 9) -> Tensor:
             decoded.append(mean_rows(story, sites, found, like=between))
         mixed = (1 - share) * decoded[0] + share * decoded[1]
         for name, where in found.items():
-            jumping = where[_categorical(sites[name].fn).expand(len(where))]
+            jumping = where[_categorical(sites[name].fn, len(where))]
             mixed[:, jumping] = torch.where(share < 0.5, decoded[0], decoded[1])[:, jumping]
     return mixed
 
@@ -112,10 +112,6 @@ def _end(story: Story, end: Any, name: str) -> tuple[int, dict[str, Site], Tenso
     return int(label), joint.guide, row
 
 
-def _is_latent(site: Site) -> bool:
-    return site.local and site.latent and site.name != CLUSTER
-
-
 def _between(start: Tensor, end: Tensor, t: Tensor, fn: Any) -> Tensor:
     """(points, ...) values from `start` to `end`, each (1, ...)."""
     t = t.reshape(-1, *[1] * (start.dim() - 1))
@@ -128,14 +124,9 @@ def _between(start: Tensor, end: Tensor, t: Tensor, fn: Any) -> Tensor:
     return ((1 - t) * lengths[0] + t * lengths[1]) * functional.normalize(direction, dim=-1)
 
 
-def _categorical(fn: Any) -> Tensor:
-    """() or (columns,) whether what a site observes are categories, between which nothing lies."""
-    if isinstance(fn, Blocks):
-        out = torch.zeros(fn.event_shape, dtype=torch.bool)
-        for columns, block in zip(fn.columns, fn.blocks, strict=True):
-            out[columns] = _categorical(block)
-        return out
-    for inner in ("base_dist", "base"):
-        if hasattr(fn, inner):
-            return _categorical(getattr(fn, inner))
-    return torch.tensor(isinstance(fn, Categorical))
+def _categorical(fn: Any, n_columns: int) -> Tensor:
+    """(columns,) whether what a site observes are categories, between which nothing lies."""
+    found = torch.zeros(n_columns, dtype=torch.bool)
+    for part, law in laws_of(fn):
+        found[slice(None) if part is None else part] = isinstance(family_of(law), Categorical)
+    return found

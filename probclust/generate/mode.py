@@ -9,13 +9,13 @@ import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Independent, TransformedDistribution
 
+from probclust.distributions.base import mode_of
 from probclust.story.chunks import evaluating
 from probclust.story.columns import columns, observed_mean, own_mean, placeholder
 from probclust.story.joint import Pass
 from probclust.story.rows import require_contract
-from probclust.story.sites import CLUSTER, Site, global_values, is_local, mean_of
+from probclust.story.sites import CLUSTER, Site, global_values, is_local
 from probclust.story.story import Story
 
 
@@ -90,24 +90,3 @@ class AtMode(Messenger):
         if msg["done"] or msg["is_observed"] or not is_local(msg) or site_is_subsample(msg):
             return
         msg["value"], msg["done"] = mode_of(msg["fn"], msg["name"]), True
-
-
-def mode_of(fn: Any, name: str) -> Tensor:
-    """The mode of a distribution; the image of the base's mode where it is a transformed one; else the mean.
-
-    Args:
-        fn: the distribution.
-        name: its site, for errors.
-    """
-    try:
-        return fn.mode
-    except (NotImplementedError, AttributeError):
-        pass
-    if isinstance(fn, Independent):
-        return mode_of(fn.base_dist, name)
-    if isinstance(fn, TransformedDistribution):
-        value = mode_of(fn.base_dist, name)
-        for transform in fn.transforms:
-            value = transform(value)
-        return value
-    return mean_of(fn, name)

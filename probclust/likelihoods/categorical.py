@@ -90,7 +90,7 @@ class ColumnCategorical(dist.Categorical):
         return (self.probs * torch.arange(self.probs.shape[-1], device=self.probs.device)).sum(-1)
 
     @property
-    def centre(self) -> Tensor:
+    def typical(self) -> Tensor:
         """(..., D) most probable code."""
         return self.probs.argmax(-1)
 

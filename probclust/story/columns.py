@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from probclust.distributions.base import typical
 from probclust.distributions.given_total import given_totals
-from probclust.distributions.observed import centre
 from probclust.story.chunks import evaluating
 from probclust.story.joint import Pass
-from probclust.story.sites import CLUSTER, Site, global_values, mean_of
+from probclust.story.sites import CLUSTER, Site, global_values
 from probclust.story.story import Story
 
 
@@ -71,10 +71,7 @@ def rows_of(story: Story, values: dict[str, Tensor]) -> Tensor:
 
 def observed_mean(site: Site) -> Tensor:
     """The mean of an observed site's distribution; of a categorical one, which has none, the mode."""
-    if hasattr(getattr(site.fn, "base_dist", site.fn), "centre"):
-        return centre(site.fn)
-    mean = mean_of(site.fn, site.name)
-    return site.fn.mode.to(mean.dtype) if torch.isnan(mean).all() else mean
+    return typical(site.fn, site.name)
 
 
 def own_mean(site: Site) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from probclust.distributions.base import base_of
 from probclust.errors import ContractError, NonFiniteError
 from probclust.locking import alone
 from probclust.story.finite import blame
@@ -16,7 +17,7 @@ from probclust.story.joint import Joint, Pass, global_sites, trace_joint
 from probclust.story.module_parameters import keep_own_parameters
 from probclust.story.sites import CLUSTER, Site
 from probclust.story.story import Story, checked_story
-from probclust.story.support import base_of, check_values
+from probclust.story.support import check_values
 from probclust.story.untouched import untouched
 
 

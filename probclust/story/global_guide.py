@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from probclust.distributions.base import base_of
 from probclust.distributions.off_border import inside
 from probclust.errors import ContractError
 
@@ -100,7 +101,7 @@ class GlobalGuide(nn.Module):
 
 def _unconstraining(name: str, fn: Any) -> Any:
     """The bijection of real numbers to the support of a global latent's prior."""
-    law = _base(fn)
+    law = base_of(fn)
     try:
         return inside(fn.support)
     except NotImplementedError as error:
@@ -131,7 +132,7 @@ def key_of(name: str) -> str:
 
 def _inside(fn: Any, draw: Tensor) -> Tensor:
     """A draw from a prior, or half way from there to the prior's mean where its mass is at the border."""
-    base = _base(fn)
+    base = base_of(fn)
     if not isinstance(base, torch.distributions.Dirichlet | torch.distributions.Beta | torch.distributions.Gamma):
         return draw
     names = ("concentration", "concentration1", "concentration0")
@@ -141,7 +142,7 @@ def _inside(fn: Any, draw: Tensor) -> Tensor:
 
 def _family(fn: Any) -> Any:
     """What builds a Dirichlet or Beta, as `fn` is one, from its concentrations; None of another distribution."""
-    base = _base(fn)
+    base = base_of(fn)
     if isinstance(base, torch.distributions.Dirichlet):
         return dist.Dirichlet
     return _beta if isinstance(base, torch.distributions.Beta) else None
@@ -154,16 +155,10 @@ def _beta(concentration: Tensor) -> Any:
 
 def _mean_and_total(fn: Any) -> tuple[Tensor, Tensor]:
     """The log of the mean, (..., K) or (..., 2), and of the total concentration, (..., 1), of a Dirichlet or Beta."""
-    base = _base(fn)
+    base = base_of(fn)
     if isinstance(base, torch.distributions.Beta):
         concentration = torch.stack([base.concentration1, base.concentration0], -1)
     else:
         concentration = base.concentration
     total = concentration.detach().sum(-1, keepdim=True)
     return (concentration.detach() / total).log(), total.log()
-
-
-def _base(fn: Any) -> Any:
-    while isinstance(fn, torch.distributions.Independent):
-        fn = fn.base_dist
-    return fn

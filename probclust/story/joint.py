@@ -13,6 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from probclust.distributions.base import mean_of
 from probclust.distributions.full_precision import is_mixed, widen
 from probclust.errors import ContractError
 from probclust.locking import alone
@@ -20,7 +21,7 @@ from probclust.story.as_pyro import use_pyros
 from probclust.story.module_parameters import module_local_parameters
 from probclust.story.placement import made_on
 from probclust.story.shared_draws import shared_draw
-from probclust.story.sites import CLUSTER, PLATE, Site, is_local, is_one, mean_of, require_numbers, role_of, site_of
+from probclust.story.sites import CLUSTER, PLATE, Site, is_local, is_one, require_numbers, role_of, site_of
 from probclust.story.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor

@@ -11,11 +11,11 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
-from torch import distributions as td
-from torch.distributions import Distribution, Independent, TransformedDistribution
+from torch.distributions import VonMises
 
+from probclust.distributions.base import is_point, layers, masks_of
 from probclust.distributions.full_precision import in_full
-from probclust.errors import ContractError, NonFiniteError
+from probclust.errors import NonFiniteError
 
 CLUSTER = "cluster"
 PLATE = "data"
@@ -110,9 +110,10 @@ def is_local(msg: Any) -> bool:
     return any(frame.name == PLATE for frame in msg["cond_indep_stack"])
 
 
-def local_latents(sites: Mapping[str, Site]) -> dict[str, Site]:
-    """The sites of a pass that are latent variables of the rows, but for the cluster and the guide's own."""
-    return {name: site for name, site in sites.items() if site.local and site.role == "latent" and name != CLUSTER}
+def local_latents(sites: Mapping[str, Site], auxiliary: bool = False) -> dict[str, Site]:
+    """The sites of a pass that are latent variables of the rows, but for the cluster; with the guide's own on wish."""
+    roles = ("latent", "auxiliary") if auxiliary else ("latent",)
+    return {name: site for name, site in sites.items() if site.local and site.role in roles and name != CLUSTER}
 
 
 def global_values(sites: Mapping[str, Site]) -> dict[str, Tensor]:
@@ -122,10 +123,7 @@ def global_values(sites: Mapping[str, Site]) -> dict[str, Tensor]:
 
 def is_masked(site: Site) -> bool:
     """Whether some of a site's log probabilities do not count, by `poutine.mask` or its distribution's `mask`."""
-    masks, fn = [site.mask], site.fn
-    while hasattr(fn, "base_dist"):
-        masks.append(getattr(fn, "_mask", None))
-        fn = fn.base_dist
+    masks = [site.mask, *(mask for mask, _ in masks_of(site.fn))]
     return any(mask is not None and not torch.as_tensor(mask).all() for mask in masks)
 
 
@@ -135,42 +133,15 @@ def require_numbers(fn: Any, name: str) -> None:
     Raises:
         NonFiniteError: names the site and the parameter.
     """
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    if not isinstance(fn, td.VonMises):
-        return
-    for parameter in fn.arg_constraints:
-        if getattr(fn, parameter).isnan().any():
-            raise NonFiniteError(
-                f"site '{name}': the {parameter} of {type(fn).__name__} is NaN. Lower the learning rate, or bound its "
-                "parameters"
-            )
-
-
-def is_point(fn: Any) -> bool:
-    """Whether a distribution has one possible value: a Delta, whatever it is wrapped in."""
-    while hasattr(fn, "base_dist"):
-        fn = fn.base_dist
-    return isinstance(fn, dist.Delta)
-
-
-def mean_of(fn: Distribution, name: str) -> Tensor:
-    """The mean of a guide's distribution; the image of the base's mean where it is a transformed one."""
-    try:
-        return fn.mean
-    except NotImplementedError:
-        pass
-    if isinstance(fn, Independent):
-        return mean_of(fn.base_dist, name)
-    if isinstance(fn, TransformedDistribution):
-        value = mean_of(fn.base_dist, name)
-        for transform in fn.transforms:
-            value = transform(value)
-        return value
-    raise ContractError(
-        f"the guide's distribution of site '{name}', {type(fn).__name__}, has no mean; "
-        "give it a `mean` property or ask for draws with particles=1"
-    )
+    for law in layers(fn):
+        if not isinstance(law, VonMises):
+            continue
+        for parameter in law.arg_constraints:
+            if getattr(law, parameter).isnan().any():
+                raise NonFiniteError(
+                    f"site '{name}': the {parameter} of {type(law).__name__} is NaN. Lower the learning rate, or bound "
+                    "its parameters"
+                )
 
 
 def is_one(scale: Any) -> bool:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import MaskedDistribution
 from torch import Tensor
-from torch.distributions import Independent, constraints
+from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
+from probclust.distributions.base import family_of, laws_of, masks_of
 from probclust.distributions.observed import OrMissing
 from probclust.errors import ContractError
 from probclust.story.joint import trace_joint
@@ -134,13 +134,6 @@ def check_values(story: Story, x: Tensor, number: Number = int) -> ValueError | 
     return None
 
 
-def base_of(fn: Any) -> Any:
-    """The distribution of a single element."""
-    while isinstance(fn, Independent | MaskedDistribution):
-        fn = fn.base_dist
-    return fn
-
-
 def _fixed_supports(story: Story, x: Tensor) -> list[Support] | None:
     """The supports that rows can violate, if none depends on anything; None where a pass over the model must tell."""
     from probclust.story.chunks import evaluating
@@ -178,16 +171,6 @@ def _fixed_supports(story: Story, x: Tensor) -> list[Support] | None:
     return found
 
 
-def laws_of(fn: Any) -> Iterator[tuple[list[int] | None, Any]]:
-    """The distributions of single elements of a site's columns: one of all, or one of each block."""
-    fn = base_of(fn)
-    if hasattr(fn, "blocks"):
-        for columns, block in zip(fn.columns, fn.blocks, strict=True):
-            yield columns, base_of(block)
-    else:
-        yield None, fn
-
-
 def _limits(fn: Any) -> Constraint | None:
     """The constraint of what may be observed; None where all numbers may, or the user said validate_args=False."""
     accepts = getattr(fn, "accepts", None)
@@ -200,14 +183,8 @@ def _limits(fn: Any) -> Constraint | None:
 
 def _masks(site: Site) -> list[tuple[Tensor, int]]:
     """What hides values of a site: masks, and the dims of an element of each that are no dims of the mask."""
-    found, fn = [], site.fn
-    if site.mask is not None:
-        found.append((torch.as_tensor(site.mask), fn.event_dim))
-    while hasattr(fn, "base_dist"):
-        if isinstance(fn, MaskedDistribution):
-            found.append((torch.as_tensor(fn._mask), fn.event_dim))
-        fn = fn.base_dist
-    return found
+    found = [] if site.mask is None else [(site.mask, site.fn.event_dim)]
+    return [(torch.as_tensor(mask), event_dim) for mask, event_dim in [*found, *masks_of(site.fn)]]
 
 
 def _is_fixed(inside: Any) -> bool:
@@ -219,7 +196,7 @@ def _is_fixed(inside: Any) -> bool:
 
 
 def _name(fn: Any) -> str:
-    return type(getattr(fn, "base", fn)).__name__
+    return type(family_of(fn)).__name__
 
 
 def _all_inside(constraint: Any, values: Tensor) -> bool:

@@ -12,8 +12,9 @@ from scipy import stats
 from sklearn.datasets import make_spd_matrix
 
 import probclust as pc
+from probclust.distributions.base import typical
 from probclust.distributions.diagonal_normal import DiagonalNormal
-from probclust.distributions.observed import ObservedFeatures, ObservedNormal, centre, filled, observed
+from probclust.distributions.observed import ObservedFeatures, ObservedNormal, filled, observed
 from probclust.likelihoods import Categorical, Gaussian, Missing, Mixed, Multinomial, NegativeBinomial
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.starts.labels import neighbour_filled
@@ -120,7 +121,7 @@ def test_expanded_distributions_are_the_same():
         assert wide.batch_shape == (3,)
         assert wide.sample((2,)).shape == (2, 3, 2)
         assert torch.equal(wide.log_prob(x), fn.log_prob(x))
-        assert wide.mean.shape == centre(wide).shape == (3, 2)
+        assert wide.mean.shape == typical(wide).shape == (3, 2)
     assert isinstance(observed(dist.Normal(torch.zeros(2), 1.0).to_event(1)), ObservedFeatures)
 
 

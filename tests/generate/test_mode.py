@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import probclust as pc
-from probclust.generate.mode import mode_of
+from probclust.distributions.base import mode_of
 from probclust.models import DAMIC, DEC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 from tests.support.stories import CASE_NAMES, CASES, Bayesian, FactorAnalysers, Mixed, Poissons, SharedFactors
 

@@ -201,7 +201,7 @@ def test_blocks_are_their_parts(float64):
     torch.testing.assert_close(fn.log_prob(draws), expected)
     torch.testing.assert_close(fn.mean[..., 1], outputs[..., 2].exp())
     torch.testing.assert_close(fn.mean[..., [2, 0]], outputs[..., :2])
-    assert torch.equal(fn.centre[..., 3], outputs[..., 3:].argmax(-1).double())
+    assert torch.equal(fn.typical[..., 3], outputs[..., 3:].argmax(-1).double())
     assert table.view(draws).shape == (4, 5, n_view(table, 4)) == (4, 5, 6)
     assert fn.expand([4, 5]).log_prob(draws).shape == (4, 5)
 
