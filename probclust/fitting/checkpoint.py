@@ -88,7 +88,9 @@ class Checkpoint:
                 )
             return
         differing = sorted(
-            key for key in {*self.settings, *facts["settings"]} if self.settings.get(key) != facts["settings"].get(key)
+            key
+            for key in {*self.settings, *facts["settings"]}
+            if not _equal(facts["settings"].get(key), self.settings.get(key))
         )
         if differing:
             said = "; ".join(_difference(key, facts["settings"].get(key), self.settings.get(key)) for key in differing)
@@ -176,13 +178,22 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _equal(then: Any, now: Any) -> bool:
+    """Whether two settings are one: what an earlier version did not have yet is as good as None."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        return all(_equal(then.get(key), now.get(key)) for key in {**then, **now})
+    if isinstance(then, list) and isinstance(now, list):
+        return len(then) == len(now) and all(map(_equal, then, now))
+    return bool(then == now)
+
+
 def _difference(where: str, then: Any, now: Any) -> str:
     """The first place in which two settings differ, and what stands there."""
     if isinstance(then, dict) and isinstance(now, dict):
-        key = next(key for key in {**then, **now} if then.get(key) != now.get(key))
+        key = next(key for key in {**then, **now} if not _equal(then.get(key), now.get(key)))
         return _difference(f"{where}.{key}", then.get(key), now.get(key))
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        place = next(place for place, pair in enumerate(zip(then, now, strict=True)) if pair[0] != pair[1])
+        place = next(place for place, pair in enumerate(zip(then, now, strict=True)) if not _equal(*pair))
         return _difference(f"{where}[{place}]", then[place], now[place])
     return f"{where}: expected {_short(then)}, got {_short(now)}"
 

@@ -1,0 +1,1 @@
+"""What earlier versions saved and trained, and the scripts that made it: later versions are held to it."""
