@@ -1,6 +1,6 @@
 """What commit 061441d saved loads and gives the numbers that it gave then; its stopped fits go on to the same end.
 
-A number that differs here is a fault of the change, unless a fault of then was mended: see `saved.since`.
+A number that differs here is a fault of the change, unless a fault of then was mended: see `tests.saved.since`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from saved.make import CHECKPOINTS, HERE, N_ROWS, N_SHOWN, STORIES, fit
-from saved.numbers import DRAWN, draws, numbers
-from saved.rows import rows
-from saved.since import SINCE
 
 import probclust as pc
-from probclust.storage import saved_facts
+from probclust.story.saving import saved_facts
+from tests.saved.make import CHECKPOINTS, HERE, N_ROWS, N_SHOWN, STORIES, fit
+from tests.saved.numbers import DRAWN, draws, numbers
+from tests.saved.rows import rows
+from tests.saved.since import SINCE
 
 RECORD = json.loads((HERE / "numbers.json").read_text())
 MENDED = json.loads(SINCE.read_text())["stories"]

@@ -1,6 +1,6 @@
 """The weights of every story after two epochs from seed 0 are those of commit 061441d, to the last bit.
 
-`python -m saved.two_epochs --check WORDS`, in this folder, says the same in a moment for the cases of a change.
+`python -m tests.saved.two_epochs --check WORDS` says the same in a moment for the cases of a change.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from saved.two_epochs import CASES, RECORD, SINCE, SLOW, difference, fingerprint, machine
+
+from tests.saved.two_epochs import CASES, RECORD, SINCE, SLOW, difference, fingerprint, machine
 
 FOUND = json.loads(RECORD.read_text())
 

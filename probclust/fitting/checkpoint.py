@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from probclust.story.archive import read_archive, write_archive
+from probclust.story.registry import current_name
 from probclust.story.story import Story
 
 log = logging.getLogger(__name__)
@@ -87,13 +88,10 @@ class Checkpoint:
                     f"{self.path} holds an unfinished fit; pass resume=True to continue it, or remove the file"
                 )
             return
-        differing = sorted(
-            key
-            for key in {*self.settings, *facts["settings"]}
-            if not _equal(facts["settings"].get(key), self.settings.get(key))
-        )
+        then, now = (_named_as_today(settings) for settings in (facts["settings"], self.settings))
+        differing = sorted(key for key in {*now, *then} if not _equal(then.get(key), now.get(key)))
         if differing:
-            said = "; ".join(_difference(key, facts["settings"].get(key), self.settings.get(key)) for key in differing)
+            said = "; ".join(_difference(key, then.get(key), now.get(key)) for key in differing)
             raise ValueError(f"{self.path} is the checkpoint of another fit ({said}); use the same or another file")
         self.tensors, self.position, self.resumed = tensors, position, True
         self.best, self.given, self.before = (_under(f"{name}.", tensors) for name in ("best", "given", "before"))
@@ -176,6 +174,15 @@ def _rank(bound: float) -> float:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _named_as_today(value: Any) -> Any:
+    """Settings with today's names of classes: those of an earlier version may have moved since."""
+    if isinstance(value, dict):
+        return {key: _named_as_today(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_named_as_today(item) for item in value]
+    return current_name(value) if isinstance(value, str) else value
 
 
 def _equal(then: Any, now: Any) -> bool:

@@ -1,8 +1,8 @@
 """Stories and checkpoints as commit 061441d saved them, and the numbers that they gave then.
 
-It was run once, in the folder tests/, with the code of that commit:
+It was run once, in another folder, with the code of that commit:
 
-    PYTHONPATH=<a checkout of 061441d> OMP_NUM_THREADS=1 python -m saved.make
+    PYTHONPATH=<a checkout of 061441d>:<this one> OMP_NUM_THREADS=1 python -m tests.saved.make
 
 and must not be run with later code: what it wrote is what users have on their disks.
 """
@@ -21,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 import probclust as pc
 from probclust import dissimilarities, likelihoods, priors, weights
-from probclust.architectures import MLP, Convolutional
 from probclust.models import (
     DAMIC,
     DCN,
@@ -36,9 +35,14 @@ from probclust.models import (
     MixtureOfVAEs,
     VaDE,
 )
-from saved.lines import write_lines
-from saved.numbers import draws, numbers
-from saved.rows import rows
+from tests.saved.lines import write_lines
+from tests.saved.numbers import draws, numbers
+from tests.saved.rows import rows
+
+try:
+    from probclust.networks import MLP, Convolutional
+except ImportError:  # 061441d, which this was run with
+    from probclust.architectures import MLP, Convolutional
 
 HERE = Path(__file__).parent
 D, K, L = 6, 3, 2
@@ -180,8 +184,9 @@ def stop_after(epochs: int, inner: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     """Write the stories, the checkpoints and the numbers."""
-    from probclust import fit_loop
     from probclust.training import Trainer
+
+    from probclust import fit_loop
 
     torch.set_num_threads(1)
     here = Path(pc.__file__).parent

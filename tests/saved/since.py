@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 import probclust as pc
-from saved.lines import write_lines
-from saved.make import HERE, N_ROWS, N_SHOWN
-from saved.numbers import numbers
-from saved.rows import rows
+from tests.saved.lines import write_lines
+from tests.saved.make import HERE, N_ROWS, N_SHOWN
+from tests.saved.numbers import numbers
+from tests.saved.rows import rows
 
 SINCE = Path(__file__).with_suffix(".json")
 GUIDE = "the guide of MixtureOfVAEs draws no stand-in for q(cluster | x) any more, so that draws from a seed are others"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import sys
+from types import ModuleType
 
 import pytest
 import torch
 
 import probclust as pc
 from probclust.likelihoods import Gaussian
+from probclust.likelihoods.totals import Totals
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.story import installed, registry
-from probclust.story.registry import qualified_name, registered_class, story_class, story_names
+from probclust.story.registry import current_name, qualified_name, registered_class, story_class, story_names
 from tests.support.stories import Poissons
 
 STORY = """
@@ -104,6 +106,65 @@ def test_registration_is_by_class(monkeypatch):
 @pytest.mark.parametrize("part", [GaussianMixture, VaDE, MixtureOfVAEs, Gaussian])
 def test_our_own_classes_are_registered(part):
     assert registered_class(qualified_name(part)) is part
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (VaDE, "probclust.models:VaDE"),
+        (Gaussian, "probclust.likelihoods:Gaussian"),
+        (pc.priors.Flow, "probclust.priors:Flow"),
+        (pc.priors.StudentT, "probclust.priors:StudentT"),
+        (pc.priors.Dirichlet, "probclust.priors:Dirichlet"),
+        (pc.dissimilarities.Euclidean, "probclust.dissimilarities:Euclidean"),
+        (pc.networks.MLP, "probclust.networks:MLP"),
+        (pc.Story, "probclust:Story"),
+        (Totals, "probclust.likelihoods.totals:Totals"),
+        (Poissons, "tests.support.stories:Poissons"),
+    ],
+)
+def test_a_class_goes_by_the_shortest_public_path(part, name):
+    assert qualified_name(part) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("probclust.models.vade:VaDE", VaDE),
+        ("probclust.likelihoods.real:Gaussian", Gaussian),
+        ("probclust.architectures:MLP", pc.networks.MLP),
+        ("probclust.dissimilarities.norms:Euclidean", pc.dissimilarities.Euclidean),
+        ("probclust.priors.dissimilarities.norms:Euclidean", pc.dissimilarities.Euclidean),
+        ("probclust.weights:Dirichlet", pc.priors.Dirichlet),
+        ("probclust.priors.weights:Dirichlet", pc.priors.Dirichlet),
+        ("probclust.prior:Prior", pc.priors.Prior),
+    ],
+)
+def test_every_name_that_a_class_had_is_known_without_a_warning(name, part, recwarn):
+    assert registered_class(name) is part
+    assert current_name(name) == qualified_name(part)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("name", ["probclust.architectures:Gone", "probclust.gone:Part", "probclust.part.no:Part", "x"])
+def test_a_name_that_nothing_had_is_left_as_it_is(name, recwarn):
+    assert registered_class(name) is None
+    assert current_name(name) == name
+    assert not recwarn.list
+
+
+def test_another_packages_class_goes_by_the_package_that_shows_it(monkeypatch):
+    package, inner = ModuleType("waiting"), ModuleType("waiting._inner")
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setitem(sys.modules, "waiting", package)
+    monkeypatch.setitem(sys.modules, "waiting._inner", inner)
+    exec("import probclust as pc\nclass Shown(pc.Part): pass\nclass Hidden(pc.Part): pass", vars(inner))
+    package.Shown, package.Hidden, package.__all__ = pc.register(inner.Shown), pc.register(inner.Hidden), ["Shown"]
+    assert qualified_name(inner.Shown) == "waiting:Shown"
+    assert qualified_name(inner.Hidden) == "waiting._inner:Hidden"
+    for name in ("waiting:Shown", "waiting._inner:Shown"):
+        assert registered_class(name) is inner.Shown
+    assert registered_class("waiting:Hidden") is None
 
 
 @pytest.mark.parametrize(
