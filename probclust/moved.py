@@ -149,6 +149,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "support": ("story.support", "distributions.base"),
     "tempering": (
         "distributions.tempered",
+        "distributions.tempered_counts",
         "generate.tempering",
     ),
     "terminal": ("cli.terminal",),

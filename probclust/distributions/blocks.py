@@ -11,6 +11,7 @@ from torch import Size, Tensor
 
 from probclust.distributions.base import base_of, typical
 from probclust.distributions.observed import observed
+from probclust.distributions.tempered import tempered
 
 
 class Blocks(TorchDistribution):
@@ -40,6 +41,10 @@ class Blocks(TorchDistribution):
         """As `observed`, for rows whose NaN entries are to be drawn: of counts given their total, too."""
         parts = [fn.incomplete() if hasattr(fn, "incomplete") else observed(fn) for fn in self.blocks]
         return Blocks(self.columns, parts)
+
+    def tempered(self, temperature: float) -> Blocks:
+        """Each block at the temperature."""
+        return Blocks(self.columns, [tempered(fn, temperature) for fn in self.blocks])
 
     @property
     def support(self) -> Any:

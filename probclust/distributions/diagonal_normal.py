@@ -58,6 +58,10 @@ class DiagonalNormal(TorchDistribution):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
+    def tempered(self, temperature: float) -> DiagonalNormal:
+        """The density to the power 1 / T, normalised."""
+        return DiagonalNormal(self.loc, self.scale * temperature**0.5).expand(self.batch_shape)
+
     @property
     def mean(self) -> Tensor:
         """(*batch, D)."""

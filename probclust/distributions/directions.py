@@ -60,6 +60,11 @@ class VonMisesFisher(RowDistribution):
             todo[todo.clone()] = ~accepted
         return _at_opening(self.loc.expand(shape), opening)
 
+    def tempered(self, temperature: float) -> VonMisesFisher:
+        """The density to the power 1 / T, normalised."""
+        out: VonMisesFisher = VonMisesFisher(self.loc, self.concentration / temperature).expand(self.batch_shape)
+        return out
+
     @property
     def mean(self) -> Tensor:
         """(*batch, D), inside the sphere."""
@@ -121,6 +126,11 @@ class PowerSpherical(RowDistribution):
         shape = self._extended_shape(Size(sample_shape))
         opening = 2 * self._beta.expand(self.batch_shape).rsample(Size(sample_shape))
         return _at_opening(self.loc.expand(shape), opening)
+
+    def tempered(self, temperature: float) -> PowerSpherical:
+        """The density to the power 1 / T, normalised."""
+        out: PowerSpherical = PowerSpherical(self.loc, self.concentration / temperature).expand(self.batch_shape)
+        return out
 
     @property
     def mean(self) -> Tensor:

@@ -10,6 +10,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 
 from probclust.distributions.incomplete_counts import IncompleteCounts
+from probclust.distributions.tempered import tempered
 
 
 class GivenTotal(TorchDistribution):
@@ -47,6 +48,14 @@ class GivenTotal(TorchDistribution):
     def incomplete(self) -> IncompleteCounts:
         """The same distribution, for rows whose NaN entries are missing, and to be drawn."""
         return IncompleteCounts(self, self.totals(), self.sized)
+
+    def tempered(self, temperature: float) -> GivenTotal:
+        """The counts at a temperature; the total keeps its distribution."""
+
+        def given(total: Tensor) -> Any:
+            return tempered(self.given(total), temperature)
+
+        return GivenTotal(self.totals, given, Size((*self.batch_shape, *self.event_shape)), self.keeps_total)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log probability of (..., D) counts, (...), in nats."""

@@ -59,6 +59,12 @@ class NormExponential(RowDistribution):
         g = size * (2 * torch.rand(shape, dtype=one.dtype, device=one.device) - 1)
         return self.loc + (radius / p_norm(g, self.p))[..., None] * g
 
+    def tempered(self, temperature: float) -> NormExponential:
+        """The density to the power 1 / T, normalised."""
+        cold = NormExponential(self.loc, self.rate / temperature, self.p)
+        out: NormExponential = cold.expand(self.batch_shape)
+        return out
+
     @property
     def mean(self) -> Tensor:
         """(*batch, D)."""

@@ -11,6 +11,7 @@ from torch.distributions import Independent, MultivariateNormal
 
 from probclust.distributions.base import typical
 from probclust.distributions.diagonal_normal import HALF_LOG_2PI, DiagonalNormal
+from probclust.distributions.tempered import tempered
 
 
 def observed(fn: Any) -> Any:
@@ -114,6 +115,10 @@ class ObservedFeatures(TorchDistribution):
         with torch.no_grad():
             return filled(value, (fn.sample() if draw else typical(fn)).to(value.dtype))
 
+    def tempered(self, temperature: float) -> ObservedFeatures:
+        """The density to the power 1 / T, normalised, of rows whose NaN entries are unobserved."""
+        return ObservedFeatures(tempered(self.base, temperature))
+
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """Whole rows."""
         return self.base.sample(sample_shape)
@@ -204,6 +209,10 @@ class ObservedNormal(TorchDistribution):
             pull = (covariance @ torch.cholesky_solve(missed[..., None], root)).squeeze(-1)
             out.append(filled(x, whole + pull))
         return out[0] if len(out) == 1 else torch.cat(out, -2)
+
+    def tempered(self, temperature: float) -> ObservedNormal:
+        """The density to the power 1 / T, normalised, of rows whose NaN entries are unobserved."""
+        return ObservedNormal(self.loc, self.scale_tril * temperature**0.5)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
         """Whole rows."""

@@ -6,23 +6,16 @@ keeps its mean, and its variance is multiplied by T.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import singledispatch
+from collections.abc import Callable, Mapping
+from functools import partial, singledispatch
 from typing import Any
 
 import pyro.distributions as dist
-import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution as PyroExpanded
-from pyro.distributions.torch_distribution import MaskedDistribution
-from torch import Size, Tensor
+from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from torch import Tensor
 from torch import distributions as td
 
-from probclust.distributions.blocks import Blocks
-from probclust.distributions.diagonal_normal import DiagonalNormal
-from probclust.distributions.directions import PowerSpherical, VonMisesFisher
-from probclust.distributions.given_total import GivenTotal
-from probclust.distributions.norms import NormExponential
-from probclust.distributions.observed import ObservedFeatures, ObservedNormal
+from probclust.distributions.tempered_counts import TemperedCounts
 
 Temperature = float | Mapping[str, float]
 
@@ -67,82 +60,114 @@ def _unknown(fn: Any) -> str:
     )
 
 
-@tempered.register(dist.Delta)
-def _same(fn: Any, temperature: float) -> Any:
-    return fn
+def _known(family: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the form of a family of torch's or Pyro's; a class derived from it may bring a method of its own."""
+
+    def register(form: Callable[..., Any]) -> Callable[..., Any]:
+        def own_or_known(fn: Any, temperature: float) -> Any:
+            return fn.tempered(temperature) if hasattr(fn, "tempered") else form(fn, temperature)
+
+        tempered.register(family, own_or_known)
+        return form
+
+    return register
 
 
-@tempered.register(td.Uniform)
-def _uniform(fn: Any, temperature: float) -> Any:
-    return fn
+def _same(value: Any, temperature: float) -> Any:
+    return value
 
 
-@tempered.register(td.Independent)
+def _over(value: Tensor, temperature: float) -> Tensor:
+    return value / temperature
+
+
+def _times(value: Tensor, temperature: float) -> Tensor:
+    return value * temperature
+
+
+def _root(value: Tensor, temperature: float) -> Tensor:
+    return value * temperature**0.5
+
+
+def _power(concentration: Tensor, temperature: float) -> Tensor:
+    """The exponent of x^(a - 1) to the power 1 / T, plus 1."""
+    power = (concentration - 1) / temperature + 1
+    if not (power > 0).all():
+        raise ValueError(
+            f"a density that is unbounded at 0 (concentration {concentration.min().item():g}) has no power 1 / T of "
+            f"finite integral at temperature {temperature:g}; take a higher one"
+        )
+    return power
+
+
+_FAMILIES: dict[Any, dict[str, Callable[[Any, float], Any]]] = {
+    td.Normal: {"loc": _same, "scale": _root},
+    td.HalfNormal: {"scale": _root},
+    td.MultivariateNormal: {"loc": _same, "scale_tril": _root},
+    td.LowRankMultivariateNormal: {"loc": _same, "cov_factor": _root, "cov_diag": _times},
+    td.Laplace: {"loc": _same, "scale": _times},
+    td.Exponential: {"rate": _over},
+    td.Gamma: {"concentration": _power, "rate": _over},
+    td.Beta: {"concentration1": _power, "concentration0": _power},
+    td.Dirichlet: {"concentration": _power},
+    td.VonMises: {"loc": _same, "concentration": _over},
+    td.Bernoulli: {"logits": _over},
+    td.ContinuousBernoulli: {"logits": _over},
+    td.Categorical: {"logits": _over},
+    td.OneHotCategorical: {"logits": _over},
+    td.Multinomial: {"total_count": _same, "logits": _over},
+}
+"""Families whose powers are of the family, and what becomes of each parameter."""
+
+
+def _by_parameters(fn: Any, temperature: float, *, family: type) -> Any:
+    parameters = {name: rule(getattr(fn, name), temperature) for name, rule in _FAMILIES[family].items()}
+    return getattr(dist, family.__name__)(**parameters, validate_args=fn.__dict__.get("_validate_args"))
+
+
+for _family in _FAMILIES:
+    _known(_family)(partial(_by_parameters, family=_family))
+for _family in (dist.Delta, td.Uniform):
+    _known(_family)(_same)
+
+
+@_known(td.Independent)
 def _independent(fn: Any, temperature: float) -> Any:
     return dist.Independent(tempered(fn.base_dist, temperature), fn.reinterpreted_batch_ndims)
 
 
-@tempered.register(PyroExpanded)
+@_known(ExpandedDistribution)
 def _expanded(fn: Any, temperature: float) -> Any:
     return tempered(fn.base_dist, temperature).expand(fn.batch_shape)
 
 
-@tempered.register(MaskedDistribution)
+@_known(MaskedDistribution)
 def _masked(fn: Any, temperature: float) -> Any:
     return tempered(fn.base_dist, temperature).mask(fn._mask)
 
 
-@tempered.register(td.TransformedDistribution)
+@_known(td.TransformedDistribution)
 def _transformed(fn: Any, temperature: float) -> Any:
-    is_flow = type(fn).__name__ == "TransformedDistribution" or not type(fn).__module__.startswith(("torch.", "pyro."))
-    if not is_flow:  # a family with a name, such as Weibull, is one only in the way that torch computes it
+    is_flow = type(fn) in (td.TransformedDistribution, dist.TransformedDistribution)
+    if not is_flow and type(fn).__module__.startswith(("torch.", "pyro.")):
+        # a family with a name, such as Weibull, is one only in the way that torch computes it
         raise NotImplementedError(_unknown(fn))
     return dist.TransformedDistribution(tempered(fn.base_dist, temperature), fn.transforms)
 
 
-@tempered.register(td.Normal)
-def _normal(fn: Any, temperature: float) -> Any:
-    return dist.Normal(fn.loc, fn.scale * temperature**0.5)
-
-
-@tempered.register(td.LogNormal)
+@_known(td.LogNormal)
 def _log_normal(fn: Any, temperature: float) -> Any:
     variance = fn.scale**2
     return dist.LogNormal(fn.loc + (temperature - 1) * variance, (temperature * variance).sqrt())
 
 
-@tempered.register(td.HalfNormal)
-def _half_normal(fn: Any, temperature: float) -> Any:
-    return dist.HalfNormal(fn.scale * temperature**0.5)
-
-
-@tempered.register(DiagonalNormal)
-def _diagonal_normal(fn: Any, temperature: float) -> Any:
-    return DiagonalNormal(fn.loc, fn.scale * temperature**0.5).expand(fn.batch_shape)
-
-
-@tempered.register(td.MultivariateNormal)
-def _multivariate_normal(fn: Any, temperature: float) -> Any:
-    return dist.MultivariateNormal(fn.loc, scale_tril=fn.scale_tril * temperature**0.5)
-
-
-@tempered.register(td.LowRankMultivariateNormal)
-def _low_rank(fn: Any, temperature: float) -> Any:
-    return dist.LowRankMultivariateNormal(fn.loc, fn.cov_factor * temperature**0.5, fn.cov_diag * temperature)
-
-
-@tempered.register(td.Laplace)
-def _laplace(fn: Any, temperature: float) -> Any:
-    return dist.Laplace(fn.loc, fn.scale * temperature)
-
-
-@tempered.register(td.StudentT)
+@_known(td.StudentT)
 def _student(fn: Any, temperature: float) -> Any:
     df = _degrees(fn.df, 1, temperature)
     return dist.StudentT(df, fn.loc, fn.scale * (fn.df / df) ** 0.5)
 
 
-@tempered.register(dist.MultivariateStudentT)
+@_known(dist.MultivariateStudentT)
 def _multivariate_student(fn: Any, temperature: float) -> Any:
     df = _degrees(fn.df, fn.event_shape[0], temperature)
     return dist.MultivariateStudentT(df, fn.loc, fn.scale_tril * (fn.df / df).sqrt()[..., None, None])
@@ -158,149 +183,3 @@ def _degrees(df: Tensor, dim: int, temperature: float) -> Tensor:
             f"{temperature:g}; take one below {1 + least / dim:g}"
         )
     return tempered_df
-
-
-@tempered.register(td.Exponential)
-def _exponential(fn: Any, temperature: float) -> Any:
-    return dist.Exponential(fn.rate / temperature)
-
-
-@tempered.register(td.Gamma)
-def _gamma(fn: Any, temperature: float) -> Any:
-    return dist.Gamma(_power(fn.concentration, temperature), fn.rate / temperature)
-
-
-@tempered.register(td.Beta)
-def _beta(fn: Any, temperature: float) -> Any:
-    return dist.Beta(_power(fn.concentration1, temperature), _power(fn.concentration0, temperature))
-
-
-@tempered.register(td.Dirichlet)
-def _dirichlet(fn: Any, temperature: float) -> Any:
-    return dist.Dirichlet(_power(fn.concentration, temperature))
-
-
-def _power(concentration: Tensor, temperature: float) -> Tensor:
-    """The exponent of x^(a - 1) to the power 1 / T, plus 1."""
-    power = (concentration - 1) / temperature + 1
-    if not (power > 0).all():
-        raise ValueError(
-            f"a density that is unbounded at 0 (concentration {concentration.min().item():g}) has no power 1 / T of "
-            f"finite integral at temperature {temperature:g}; take a higher one"
-        )
-    return power
-
-
-@tempered.register(td.Bernoulli)
-def _bernoulli(fn: Any, temperature: float) -> Any:
-    return dist.Bernoulli(logits=fn.logits / temperature, validate_args=fn.__dict__.get("_validate_args"))
-
-
-@tempered.register(td.ContinuousBernoulli)
-def _continuous_bernoulli(fn: Any, temperature: float) -> Any:
-    return dist.ContinuousBernoulli(logits=fn.logits / temperature)
-
-
-@tempered.register(td.Categorical)
-def _categorical(fn: Any, temperature: float) -> Any:
-    return dist.Categorical(logits=fn.logits / temperature)
-
-
-@tempered.register(td.OneHotCategorical)
-def _one_hot(fn: Any, temperature: float) -> Any:
-    return dist.OneHotCategorical(logits=fn.logits / temperature)
-
-
-@tempered.register(td.Multinomial)
-def _multinomial(fn: Any, temperature: float) -> Any:
-    return dist.Multinomial(fn.total_count, logits=fn.logits / temperature)
-
-
-@tempered.register(td.VonMises)
-def _von_mises(fn: Any, temperature: float) -> Any:
-    return dist.VonMises(fn.loc, fn.concentration / temperature)
-
-
-@tempered.register(VonMisesFisher)
-def _von_mises_fisher(fn: Any, temperature: float) -> Any:
-    return VonMisesFisher(fn.loc, fn.concentration / temperature).expand(fn.batch_shape)
-
-
-@tempered.register(PowerSpherical)
-def _power_spherical(fn: Any, temperature: float) -> Any:
-    return PowerSpherical(fn.loc, fn.concentration / temperature).expand(fn.batch_shape)
-
-
-@tempered.register(NormExponential)
-def _norm_exponential(fn: Any, temperature: float) -> Any:
-    return NormExponential(fn.loc, fn.rate / temperature, fn.p).expand(fn.batch_shape)
-
-
-@tempered.register(ObservedFeatures)
-def _observed_features(fn: Any, temperature: float) -> Any:
-    return ObservedFeatures(tempered(fn.base, temperature))
-
-
-@tempered.register(ObservedNormal)
-def _observed_normal(fn: Any, temperature: float) -> Any:
-    return ObservedNormal(fn.loc, fn.scale_tril * temperature**0.5)
-
-
-@tempered.register(Blocks)
-def _blocks(fn: Any, temperature: float) -> Any:
-    return Blocks(fn.columns, [tempered(block, temperature) for block in fn.blocks])
-
-
-@tempered.register(GivenTotal)
-def _given_total(fn: Any, temperature: float) -> Any:
-    def given(total: Tensor) -> Any:
-        return tempered(fn.given(total), temperature)
-
-    return GivenTotal(fn.totals, given, Size((*fn.batch_shape, *fn.event_shape)), fn.keeps_total)
-
-
-class TemperedCounts(dist.TorchDistribution):
-    """A distribution of single counts to the power 1 / T, drawn by Gumbel maxima over all counts within reach.
-
-    The reach is the mean and 12 standard deviations (times T where that is above 1) on both sides, and 0.
-
-    Args:
-        fn: a distribution over whole numbers, event shape ().
-        temperature: T.
-    """
-
-    arg_constraints = {}  # noqa: RUF012 (torch's interface)
-    deviations = 12.0
-
-    def __init__(self, fn: Any, temperature: float) -> None:
-        self.fn, self.temperature = fn, temperature
-        super().__init__(fn.batch_shape, validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        """That of `fn`."""
-        return self.fn.support
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> TemperedCounts:
-        """The same distribution with a larger batch."""
-        return TemperedCounts(self.fn.expand(batch_shape), self.temperature)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log density to the power 1 / T, not normalised."""
-        return self.fn.log_prob(value) / self.temperature
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = Size()) -> Tensor:  # noqa: B008 (torch's signature)
-        """(*sample_shape, *batch) draws."""
-        shape = self._extended_shape(Size(sample_shape))
-        reach = self.deviations * self.fn.variance.sqrt() * max(1.0, self.temperature) + self.deviations
-        low = (self.fn.mean - reach).floor().clamp(min=0).expand(shape)
-        best, found = torch.full_like(low, -torch.inf), low.clone()
-        for step in range(int(2 * reach.max()) + 1):
-            value = low + step
-            inside = self.support.check(value)
-            log_weight = self.log_prob(torch.where(inside, value, low)).where(inside, -torch.inf)
-            score = log_weight - torch.empty_like(value).exponential_().log()
-            better = score > best
-            best, found = torch.where(better, score, best), torch.where(better, value, found)
-        return found

@@ -16,7 +16,8 @@ from probclust.distributions.diagonal_normal import DiagonalNormal
 from probclust.distributions.directions import PowerSpherical, VonMisesFisher
 from probclust.distributions.norms import NormExponential
 from probclust.distributions.observed import observed
-from probclust.distributions.tempered import TemperedCounts, tempered
+from probclust.distributions.tempered import tempered
+from probclust.distributions.tempered_counts import TemperedCounts
 from probclust.likelihoods import Multinomial
 from probclust.models import GaussianMixture, MixtureOfVAEs, VaDE
 from tests.support.stories import CASE_NAMES, CASES, FactorAnalysers, Poissons
@@ -199,3 +200,20 @@ def test_what_has_no_power_says_so():
 
     with pytest.raises(ValueError, match="site 'x': Cauchy has no known form at a temperature"):
         pc.sample(Odd(4, 3), 3, temperature=0.5)
+
+
+def test_somebodys_own_families_have_the_form_they_say():
+    class Doubled(dist.Normal):
+        def tempered(self, temperature):
+            return dist.Normal(self.loc, 2 * self.scale * temperature)
+
+    class Registered(DiagonalNormal):
+        pass
+
+    @tempered.register(Registered)
+    def _(fn, temperature):
+        return dist.Delta(fn.loc, event_dim=1)
+
+    law = Doubled(torch.zeros(3), 1.0)
+    assert tempered(law.mask(torch.tensor(True)).to_event(1), 0.25).base_dist.base_dist.scale.tolist() == [0.5] * 3
+    assert isinstance(tempered(Registered(torch.zeros(3), torch.ones(1)), 0.25), dist.Delta)
