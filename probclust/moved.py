@@ -65,7 +65,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "image_distortion": ("starts.clusterers.image_distortion",),
     "image_shape": ("data.kinds",),
     "importance": ("story.importance",),
-    "imputation": ("generate.imputation",),
+    "imputation": ("generate.imputation", "distributions.incomplete"),
     "inference_data": ("evaluation.inference_data",),
     "installed": ("story.installed",),
     "joint": ("story.joint",),

@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import Normal, TorchDistribution, constraints
 from torch import Size, Tensor
+
+from probclust.distributions.observed import ObservedFeatures
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -57,6 +59,10 @@ class DiagonalNormal(TorchDistribution):
         """Draws without a gradient, (*sample_shape, *batch, D)."""
         with torch.no_grad():
             return self.rsample(sample_shape)
+
+    def observed(self) -> ObservedFeatures:
+        """The distribution of rows whose NaN entries are unobserved."""
+        return ObservedFeatures(Normal(self.loc, self.scale))
 
     def tempered(self, temperature: float) -> DiagonalNormal:
         """The density to the power 1 / T, normalised."""

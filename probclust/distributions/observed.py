@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from pyro.distributions import Normal, TorchDistribution, constraints
+from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.distributions import Independent, MultivariateNormal
 
 from probclust.distributions.base import typical
-from probclust.distributions.diagonal_normal import HALF_LOG_2PI, DiagonalNormal
 from probclust.distributions.tempered import tempered
 
 
@@ -30,8 +30,6 @@ def observed(fn: Any) -> Any:
         return fn.observed()
     if hasattr(fn, "impute"):  # it takes NaN as it is
         return fn
-    if isinstance(fn, DiagonalNormal):
-        return ObservedFeatures(Normal(fn.loc, fn.scale))
     if isinstance(fn, Independent) and fn.reinterpreted_batch_ndims == 1 and not fn.base_dist.event_shape:
         return ObservedFeatures(fn.base_dist)
     if isinstance(fn, MultivariateNormal):
@@ -195,7 +193,7 @@ class ObservedNormal(TorchDistribution):
             missed = (filled(x, loc) - loc) * seen
             white = torch.linalg.solve_triangular(root, missed[..., None], upper=False).squeeze(-1)
             log_scale = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            out.append(-0.5 * white.square().sum(-1) - log_scale - seen.sum(-1) * HALF_LOG_2PI)
+            out.append(-0.5 * white.square().sum(-1) - log_scale - seen.sum(-1) * (0.5 * math.log(2 * math.pi)))
         return out[0] if len(out) == 1 else torch.cat(out, -1)
 
     @torch.no_grad()

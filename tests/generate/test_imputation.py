@@ -12,8 +12,8 @@ from scipy import stats
 from torch.distributions import Laplace, MultivariateNormal, Normal
 
 import probclust as pc
+from probclust.distributions.incomplete import incomplete
 from probclust.distributions.norms import NormExponential
-from probclust.generate.imputation import incomplete
 from probclust.likelihoods import Categorical
 from probclust.likelihoods import Mixed as Mixed_
 from probclust.likelihoods.named import BY_NAME
