@@ -14,6 +14,7 @@ from . import priors as priors
 from . import progress as progress
 from . import starts as starts
 from . import story as story
+from . import testing as testing
 from . import weights as weights
 from .errors import ComparisonWarning as ComparisonWarning
 from .errors import ContractError as ContractError

@@ -15,6 +15,7 @@ import pytest
 import probclust as pc
 from probclust.cli.main import main
 from probclust.story.registry import story_class, story_names
+from probclust.testing import check_story
 from tests.support.archives import arrays
 
 PACKAGE = Path(__file__).parents[1] / "support" / "example_package"
@@ -95,5 +96,9 @@ def test_it_is_a_story_like_ours_in_python(installed, times, tmp_path):
     assert mixture.fit_predict(x).shape == (90,)
     assert pc.modes(story).shape == (2, 3)
     assert (pc.impute(story, [[1.0, np.nan, 2.0]], draws=5).x > 0).all()
-    assert len(pc.prototypes(story, x, n=1)) <= 4
     assert pc.predictive_check(story, x, permutations=9)["p_value"].notna().all()
+
+
+def test_its_author_runs_the_contract_suite(installed, times):
+    story = story_class("waiting-times")
+    assert check_story(lambda: story(3, 2), arrays(times)["x"][:40]) == {}
