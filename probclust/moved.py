@@ -25,13 +25,22 @@ MOVED: dict[str, tuple[str, ...]] = {
     "checkpoint": ("fitting.checkpoint",),
     "chosen_start": ("starts.start",),
     "code_density": ("priors.codes",),
+    "commands": ("cli.commands",),
+    "commands.compare": ("cli.commands.compare",),
+    "commands.demo": ("cli.commands.demo",),
+    "commands.evaluate": ("cli.commands.evaluate",),
+    "commands.fit": ("cli.commands.fit",),
+    "commands.options": ("cli.commands.options",),
+    "commands.report": ("cli.commands.report",),
+    "commands.sample": ("cli.commands.sample",),
+    "commands.stories": ("cli.commands.stories",),
     "comparison": ("evaluation.comparison",),
     "comparison_table": ("cli.page.table",),
     "constraints": (
         "story.pairs",
         "objectives.penalties",
     ),
-    "contract": ("story.contract",),
+    "contract": ("story.contract", "story.support"),
     "convolutions": ("networks.convolutions",),
     "count_distributions": ("distributions.counts",),
     "demo": ("cli.demonstration",),
@@ -53,7 +62,6 @@ MOVED: dict[str, tuple[str, ...]] = {
     "findings": ("evaluation.findings",),
     "finite": ("story.finite",),
     "fit_loop": ("fitting.loop",),
-    "fitting": ("fitting.fitting",),
     "fourier_features": ("starts.fourier",),
     "gaussian_em": ("starts.clusterers.gaussian_em",),
     "gaussian_merging": ("starts.clusterers.gaussian_merging",),
@@ -65,10 +73,10 @@ MOVED: dict[str, tuple[str, ...]] = {
     "image_distortion": ("starts.clusterers.image_distortion",),
     "image_shape": ("data.kinds",),
     "importance": ("story.importance",),
-    "imputation": ("generate.imputation", "distributions.incomplete"),
+    "imputation": ("generate.imputation", "distributions.incomplete", "generate.particles"),
     "inference_data": ("evaluation.inference_data",),
     "installed": ("story.installed",),
-    "joint": ("story.joint",),
+    "joint": ("story.joint", "story.finite"),
     "label_spreading": ("starts.clusterers.label_spreading",),
     "latent_tree": ("distributions.latent_tree",),
     "launching": ("fitting.devices.launch",),
@@ -81,6 +89,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "missing": (
         "distributions.observed",
         "starts.labels",
+        "distributions.base",
     ),
     "modes": ("generate.mode", "distributions.base"),
     "module_parameters": ("story.module_parameters",),
@@ -107,7 +116,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "record": ("fitting.record",),
     "recorded": ("part",),
     "recorded_loss": ("fitting.engine.graph",),
-    "registry": ("story.registry",),
+    "registry": ("story.registry", "story.installed", "story.story_file"),
     "report": ("cli.page.page",),
     "rescaling": ("evaluation.rescaling",),
     "restarts": ("cli.restarts",),
@@ -187,7 +196,7 @@ class _Moved(Loader):
         module = ModuleType(spec.name, f"Moved to {' and '.join(now(spec.name))}.")
 
         def attribute(name: str) -> Any:
-            for new in now(spec.name):
+            for new in () if name.startswith("__") else now(spec.name):  # its own path, loader and the like
                 found = importlib.import_module(new)
                 if hasattr(found, name):
                     return getattr(found, name)
@@ -212,7 +221,8 @@ class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
         """A module that moved, None for any other."""
         if fullname.startswith("probclust.") and now(fullname):
-            return ModuleSpec(fullname, _Moved())
+            package = any(old.startswith(f"{fullname.removeprefix('probclust.')}.") for old in MOVED)
+            return ModuleSpec(fullname, _Moved(), is_package=package)
         return None
 
 
