@@ -6,8 +6,8 @@ import copy
 import dataclasses
 import inspect
 from collections import OrderedDict
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -47,12 +47,61 @@ class Part(nn.Module, metaclass=Recorded):
 
     Attributes:
         arguments: the constructor's arguments, recorded.
+        renamed_state: names in the `state_dict` of an earlier version of the class, and what they are today, such as
+            {"encoder": "codec.encoder"}: files and checkpoints with the old ones load. A class that has something of
+            an old name still, as one that derives from this may, keeps it. Where the order of the parameters has
+            changed too, all names in the earlier order, those that did not change included: earlier checkpoints number
+            what the optimizer knows of each parameter.
     """
 
     arguments: dict[str, Any]
+    renamed_state: ClassVar[Mapping[str, str]] = {}
 
     def constructed(self) -> None:
         """Called once, after the constructor."""
+
+    def rename_state(self, state: MutableMapping[str, Any], prefix: str = "") -> None:
+        """Give the entries of a state today's names, in place, where an earlier version of the class wrote it.
+
+        Args:
+            state: by name, of a module of which this part is one.
+            prefix: of this part's names.
+        """
+        for old, new in renamed_state(type(self)).items():
+            named = [name for name in state if _is_within(name, f"{prefix}{old}", f"{prefix}{new}")]
+            if named and old != new and not any(_is_within(name, old, new) for name in self._state_names()):
+                for name in named:
+                    today = f"{prefix}{new}{name.removeprefix(prefix + old)}"
+                    if today not in state:  # else the old one is unexpected, and torch says so
+                        state[today] = state.pop(name)
+
+    def _state_names(self) -> Iterator[str]:
+        for named in (self.named_parameters, self.named_buffers):
+            yield from (name for name, _ in named(remove_duplicate=False))
+
+    def _load_from_state_dict(self, state_dict: MutableMapping[str, Any], prefix: str, *further: Any) -> None:
+        self.rename_state(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *further)
+
+
+def renamed_state(cls: type[Part]) -> dict[str, str]:
+    """The names that changed in the `state_dict` of a class and of those that it derives from: today's by earlier."""
+    return {old: new for base in reversed(cls.__mro__) for old, new in vars(base).get("renamed_state", {}).items()}
+
+
+def in_earlier_order(cls: type[Part], names: Sequence[str]) -> list[str]:
+    """Names of a part's parameters in the order that they had in the version whose names `renamed_state` lists."""
+    places = list(renamed_state(cls).values())
+
+    def place(name: str) -> int:
+        return next((place for place, new in enumerate(places) if _is_within(name, new)), -1)
+
+    return sorted(names, key=place)
+
+
+def _is_within(name: str, path: str, less: str | None = None) -> bool:
+    """Whether a name is that of `path` or of what is in it, but not within `less`."""
+    return f"{name}.".startswith(f"{path}.") and (less is None or less == path or not _is_within(name, less))
 
 
 def construct(cls: type, arguments: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import pydoc
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 import probclust as pc
 from probclust.likelihoods import Bernoulli
-from probclust.part import construct, fresh
+from probclust.part import construct, fresh, in_earlier_order
 
 
 class Plain(pc.Part):
@@ -126,3 +127,115 @@ def test_copies_keep_their_arguments():
 def test_wrong_arguments_raise_as_ever():
     with pytest.raises(TypeError, match="unexpected keyword argument 'd'"):
         Plain(1, d=2)
+
+
+# States of earlier versions
+
+
+class Coder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(2, 1), nn.Linear(1, 2)
+
+
+class Renamed(pc.Part):
+    """What was `encoder`, `decoder` and `scale` is in a codec now."""
+
+    renamed_state: ClassVar = {"encoder": "codec.encoder", "decoder": "codec.decoder", "scale": "codec_scale"}
+
+    def __init__(self):
+        super().__init__()
+        self.codec = Coder()
+        self.codec_scale = nn.Parameter(torch.randn(()))
+        self.scaled = nn.Parameter(torch.randn(()))
+
+
+class RenamedAgain(Renamed):
+    """`scaled` has another name now, too."""
+
+    renamed_state: ClassVar = {"scaled": "scaling"}
+
+    def __init__(self):
+        super().__init__()
+        self.scaling = self.scaled
+        del self.scaled
+
+
+class WithItsOwn(Renamed):
+    """Has an encoder of its own beside the codec's."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(3, 3)
+
+
+def earlier(state, prefix=""):
+    """The state as the class had it before."""
+    names = {"codec.encoder": "encoder", "codec.decoder": "decoder", "codec_scale": "scale"}
+    found = {}
+    for name, value in state.items():
+        new = next((new for new in names if name.startswith(prefix + new)), None)
+        found[name if new is None else prefix + names[new] + name.removeprefix(prefix + new)] = value
+    return found
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_state_of_an_earlier_version_loads(wrapped):
+    def build():
+        return nn.ModuleList([nn.Linear(1, 1), Renamed()]) if wrapped else Renamed()
+
+    then, now = build(), build()
+    state = earlier(then.state_dict(), "1." if wrapped else "")
+    assert state.keys() != then.state_dict().keys()
+    kept = dict(state)
+    now.load_state_dict(state)
+    assert state == kept  # the caller's is not touched
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in then.state_dict().items())
+    now.load_state_dict(then.state_dict())
+
+
+def test_names_that_changed_in_a_base_class_are_known_too():
+    then, now = RenamedAgain(), RenamedAgain()
+    state = earlier(then.state_dict())
+    state["scaled"] = state.pop("scaling")
+    now.load_state_dict(state)
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in then.state_dict().items())
+
+
+def test_what_a_class_has_under_an_old_name_is_its_own():
+    then, now = WithItsOwn(), WithItsOwn()
+    now.load_state_dict(then.state_dict())
+    assert torch.equal(then.encoder.weight, now.encoder.weight)
+    with pytest.raises(RuntimeError, match=r"Missing.*codec\.encoder\.weight"):
+        now.load_state_dict({name: value for name, value in then.state_dict().items() if "codec.e" not in name})
+
+
+def test_nothing_of_a_state_is_dropped_in_silence():
+    part = Renamed()
+    state = part.state_dict()
+    with pytest.raises(RuntimeError, match=r"Unexpected.*encoder\.weight"):  # old and new: which one is meant?
+        part.load_state_dict(state | earlier(state))
+    with pytest.raises(RuntimeError, match=r"Unexpected.*encoder\.more"):
+        part.load_state_dict(state | {"encoder.more": torch.zeros(1)})
+
+
+def test_a_name_within_its_old_one_is_renamed_once():
+    class Deeper(pc.Part):
+        renamed_state: ClassVar = {"codec": "codec.inner"}
+
+        def __init__(self):
+            super().__init__()
+            self.codec = nn.ModuleDict({"inner": nn.Linear(1, 1)})
+
+    then, now = Deeper(), Deeper()
+    now.load_state_dict(then.state_dict())
+    now.load_state_dict({name.replace("inner.", ""): value for name, value in then.state_dict().items()})
+    assert torch.equal(then.codec["inner"].weight, now.codec["inner"].weight)
+
+
+def test_parameters_are_put_in_their_earlier_order():
+    class Ordered(pc.Part):
+        renamed_state: ClassVar = {"weights": "weights", "encoder": "codec.encoder", "prior": "prior"}
+
+    today = ["logits", "prior.loc", "prior.scale", "weights.logits", "codec.encoder.weight", "codec.encoder.bias"]
+    assert in_earlier_order(Ordered, today) == [today[0], today[3], *today[4:], *today[1:3]]

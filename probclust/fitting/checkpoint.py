@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probclust.part import Part, in_earlier_order
 from probclust.story.archive import read_archive, write_archive
 from probclust.story.registry import current_name
 from probclust.story.story import Story
@@ -109,13 +110,31 @@ class Checkpoint:
             device = next(modules.parameters()).device
             memory.update({k: v.to(device) for k, v in _under("memory.", self.tensors).items()})
 
-    def restore_optimizer(self, optimizer: Any) -> None:
-        """Give the optimizer of a step that was cut off its saved state, once."""
-        state: dict[int, dict[str, Tensor]] = {}
+    def restore_optimizer(self, optimizer: Any, modules: nn.ModuleList) -> None:
+        """Give the optimizer of a step that was cut off its saved state, once.
+
+        Args:
+            optimizer: of the step.
+            modules: of the fit, the story first.
+        """
+        names = _parameter_names(optimizer, modules)
+        found: dict[str, dict[str, Tensor]] = {}
         for name, tensor in _under("optimizer.", self.tensors).items():
-            number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = tensor
-        if state:
+            owner, _, key = name.rpartition(".")
+            found.setdefault(owner, {})[key] = tensor
+        if all(owner.isdigit() for owner in found):  # an earlier version's, which has the parameters' numbers
+            then = _in_earlier_order(names, modules)
+            found = {then[int(number)]: state for number, state in found.items()}
+        for path, part in modules.named_modules():
+            if isinstance(part, Part):
+                part.rename_state(found, f"{path}.")
+        if unknown := found.keys() - set(names):
+            raise ValueError(
+                f"{self.path} knows the optimizer's state of parameters that the step does not train: "
+                f"{', '.join(sorted(unknown))}; go on with the version that wrote it"
+            )
+        if found:
+            state = {number: found[name] for number, name in enumerate(names) if name in found}
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tensors = {}
 
@@ -141,12 +160,12 @@ class Checkpoint:
         """What the best restart's steps left in memory."""
         return _under("memory.", self.best)
 
-    def save_when_due(self, modules: nn.Module, memory: dict[str, Tensor], optimizer: Any) -> None:
+    def save_when_due(self, modules: nn.ModuleList, memory: dict[str, Tensor], optimizer: Any) -> None:
         """`save`, where the last one is some seconds past."""
         if time.monotonic() - self.written > self.interval:
             self.save(modules, memory, optimizer)
 
-    def save(self, modules: nn.Module, memory: dict[str, Tensor], optimizer: Any = None) -> None:
+    def save(self, modules: nn.ModuleList, memory: dict[str, Tensor], optimizer: Any = None) -> None:
         """Write the fit's state; `optimizer` where a step is not yet through."""
         now = time.monotonic()
         self.position.seconds += now - self.started
@@ -160,8 +179,9 @@ class Checkpoint:
         if self.assignments:
             tensors["assignments"] = torch.stack(self.assignments)
         if optimizer is not None:
+            names = _parameter_names(optimizer, modules)
             for number, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{number}.{k}": torch.as_tensor(v) for k, v in state.items()}
+                tensors |= {f"optimizer.{names[number]}.{k}": torch.as_tensor(v) for k, v in state.items()}
         write_archive(self.path, "checkpoint", tensors, {"settings": self.settings, "position": asdict(self.position)})
         self.is_own = not self.resumed
         self.written = time.monotonic()
@@ -170,6 +190,21 @@ class Checkpoint:
 
 def _rank(bound: float) -> float:
     return -math.inf if math.isnan(bound) else bound
+
+
+def _parameter_names(optimizer: Any, modules: nn.ModuleList) -> list[str]:
+    """Names in the fit's modules of the parameters that the optimizer numbers."""
+    names = {id(parameter): name for name, parameter in modules.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _in_earlier_order(names: list[str], modules: nn.ModuleList) -> list[str]:
+    """Names of parameters in the order in which an earlier version of the story had them, where a step trains all."""
+    story: Any = modules[0]
+    own = [name for name, parameter in story.named_parameters() if parameter.requires_grad]
+    if names != [f"0.{name}" for name in own]:
+        return names
+    return [f"0.{name}" for name in in_earlier_order(type(story), own)]
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

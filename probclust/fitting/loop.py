@@ -163,7 +163,7 @@ class FitLoop:
         with self.trainer.working():
             epochs = self.trainer.start(step, run)
         self.has_trained = True
-        self.keeper.restore_optimizer(self.trainer.optimizer)
+        self.keeper.restore_optimizer(self.trainer.optimizer, self.trainer.modules)
         if position.step and position.epoch == 0 and self.trainer.is_comparable:
             position.before = self._bound()
             self.keeper.before = {k: v.clone() for k, v in self.trainer.modules.state_dict().items()}

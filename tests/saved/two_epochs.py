@@ -82,8 +82,8 @@ class Case:
     fit: Mapping[str, Any] = field(default_factory=dict)
     n: int = 300
 
-    def run(self) -> dict[str, str]:
-        """Digest of every tensor of the state after the fit, by name."""
+    def run(self) -> pc.Story:
+        """The story after the fit."""
         x = rows(self.kind, self.n)
         taken = inspect.signature(self.story.recipe).parameters
         recipe = {name: 2 for name in EPOCHS if name in taken} | self.recipe
@@ -100,7 +100,12 @@ class Case:
                 pc.fit(story, x, recipe=recipe, **fit)
         finally:
             torch.set_num_threads(before)
-        return {name: digest(value) for name, value in story.state_dict().items()}
+        return story
+
+
+def digests(story: pc.Story) -> dict[str, str]:
+    """Digest of every tensor of a story's state, by name."""
+    return {name: digest(value) for name, value in story.state_dict().items()}
 
 
 def digest(tensor: Tensor) -> str:
@@ -256,19 +261,19 @@ def machine() -> dict[str, str]:
     return {"processor": model, "capability": torch.backends.cpu.get_cpu_capability()} | versions
 
 
-def current_name(story: type, name: str) -> str:
-    """The name that a tensor of an earlier version's state has in today's story."""
-    for old, new in getattr(story, "renamed_state", {}).items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    return name
+def named_as_today(story: pc.Story, then: Mapping[str, str]) -> dict[str, str]:
+    """The record of an earlier version's state by the names that today's story gives its tensors."""
+    found = dict(then)
+    for path, part in story.named_modules():
+        if isinstance(part, pc.Part) and hasattr(part, "rename_state"):
+            part.rename_state(found, f"{path}." if path else "")
+    return found
 
 
 def difference(name: str, record: Mapping[str, Any]) -> str:
     """How the weights of a case differ from the record; the empty string where they are equal to the last bit."""
-    story = CASES[name].story
-    then = {current_name(story, tensor): found for tensor, found in record["cases"][name].items()}
-    now = CASES[name].run()
+    story = CASES[name].run()
+    then, now = named_as_today(story, record["cases"][name]), digests(story)
     if then == now:
         return ""
     if gone := then.keys() ^ now.keys():
@@ -299,7 +304,7 @@ def main() -> None:
         record |= {"machine": machine(), "fingerprint": fingerprint()}
         for name in names:
             start = time.perf_counter()
-            record["cases"][name] = CASES[name].run()
+            record["cases"][name] = digests(CASES[name].run())
             record["commits"][name] = commit()
             print(f"{time.perf_counter() - start:6.2f} s  {name}", flush=True)
         write_lines(RECORD, record)
