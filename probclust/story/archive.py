@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 def write_archive(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Tensor], facts: Any) -> None:
     """Write tensors and JSON facts to `path`, through a temporary file that is renamed.
 
+    The same tensors and facts give the same bytes.
+
     Args:
         path: the file to write; an existing one is replaced at once or stays as it was.
         kind: what the file is, "story" or "checkpoint"; reading asks for it.
@@ -39,7 +41,7 @@ def write_archive(path: str | os.PathLike[str], kind: str, tensors: Mapping[str,
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(serialise(stored, metadata=header))
+        temporary.write_bytes(_ordered(serialise(stored, metadata=header)))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -74,6 +76,16 @@ def read_archive(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Ten
         return tensors, json.loads(header["facts"])
     except ValueError as error:
         raise SavedStoryError(f"{path} is damaged: its facts are no JSON ({error}); write it anew") from error
+
+
+def _ordered(written: bytes) -> bytes:
+    """A safetensors file with the entries of its header in order, which safetensors leaves to chance."""
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.loads(written[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + written[end:]
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:

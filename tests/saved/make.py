@@ -51,7 +51,13 @@ N_SHOWN = 6
 """Rows that the numbers are of."""
 SMALL: dict[str, Any] = {"latent_dim": L, "hidden": (8,)}
 GATED = {**SMALL, "gate_hidden": (8,)}
-MIXED = [([0, 1], likelihoods.Gaussian(2)), ([2, 3], likelihoods.Categorical(2, 3)), ([4, 5], likelihoods.Poisson(2))]
+
+
+def mixed() -> likelihoods.Mixed:
+    """A likelihood of each kind of column."""
+    gaussian, categorical, poisson = likelihoods.Gaussian(2), likelihoods.Categorical(2, 3), likelihoods.Poisson(2)
+    return likelihoods.Mixed([([0, 1], gaussian), ([2, 3], categorical), ([4, 5], poisson)])
+
 
 STORIES: dict[str, tuple[str, Callable[[], pc.Story]]] = {
     # one of each story, as it comes
@@ -109,8 +115,8 @@ STORIES: dict[str, tuple[str, Callable[[], pc.Story]]] = {
         "digits",
         lambda: VaDE(64, K, L, likelihood=likelihoods.Bernoulli(64), network=Convolutional(8, 8, (2, 3), 4)),
     ),
-    "vade-mixed": ("mixed", lambda: VaDE(D, K, likelihood=likelihoods.Mixed(MIXED), **SMALL)),
-    "vade-mixed-gaps": ("mixed", lambda: VaDE(D, K, likelihood=likelihoods.Mixed(MIXED), missing=True, **SMALL)),
+    "vade-mixed": ("mixed", lambda: VaDE(D, K, likelihood=mixed(), **SMALL)),
+    "vade-mixed-gaps": ("mixed", lambda: VaDE(D, K, likelihood=mixed(), missing=True, **SMALL)),
     "vade-counts": (
         "counts",
         lambda: VaDE(D, K, likelihood=likelihoods.NegativeBinomial(D, "total", "shared"), **SMALL),
