@@ -143,7 +143,7 @@ MOVED: dict[str, tuple[str, ...]] = {
         "starts.recordings",
         "data.kinds",
     ),
-    "shared_draws": ("story.shared_draws",),
+    "shared_draws": ("fitting.devices.shared_draws",),
     "sites": ("story.sites", "distributions.base"),
     "source": ("cli.source",),
     "stability": ("evaluation.refits",),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from probclust.data.batches import shuffled
 from probclust.errors import NonFiniteError
 from probclust.fitting.devices.group import Devices
+from probclust.fitting.devices.shared_draws import Share, SharedDraws
 from probclust.fitting.engine.eager import Eager, chosen_engine
 from probclust.fitting.learning_rate import usual_learning_rate
 from probclust.fitting.loss import StepLoss
@@ -28,7 +29,6 @@ from probclust.story.finite import blame
 from probclust.story.joint import programs, trace_joint
 from probclust.story.module_parameters import module_local_parameters
 from probclust.story.recipe import SVI, Batch, Run, Step, Train
-from probclust.story.shared_draws import Share, sharing
 from probclust.story.story import Story
 
 log = logging.getLogger(__name__)
@@ -175,8 +175,12 @@ class Trainer:
                     break
                 self._set_learning_rate(epoch + number / self.n_batches)
                 random_state = torch.get_rng_state() if checked else None
-                with sharing(share):
-                    loss = engine.gradients(rows, index, None if y is None else y[index])
+                known = None if y is None else y[index]
+                if share is None:
+                    loss = engine.gradients(rows, index, known)
+                else:  # the mean over the devices, which Fabric takes, is to count each row alike
+                    with SharedDraws(share):
+                        loss = engine.gradients(rows, index, known, share.n_rows * self.devices.n / share.n_total)
                 if random_state is not None:
                     self._check(epoch, number, rows, loss, random_state)
                 if self.step.clip is not None:  # what is not finite is found at the epoch's end, without a wait here

@@ -20,8 +20,7 @@ from probclust.locking import alone
 from probclust.story.as_pyro import use_pyros
 from probclust.story.module_parameters import module_local_parameters
 from probclust.story.placement import made_on
-from probclust.story.shared_draws import shared_draw
-from probclust.story.sites import CLUSTER, PLATE, Site, is_local, is_one, require_numbers, role_of, site_of
+from probclust.story.sites import CLUSTER, PLATE, Site, is_one, require_numbers, role_of, site_of
 from probclust.story.untouched import untouched
 
 Clusters = Literal["enumerate", "draw"] | Tensor
@@ -115,7 +114,7 @@ class Pass(Messenger):
             msg["value"] = mean_of(fn, msg["name"])
         else:
             require_numbers(fn, msg["name"])
-            msg["value"] = shared_draw(fn, is_local(msg))
+            msg["value"] = None  # Pyro draws it, or a handler around this one
         msg["done"] = msg["value"] is not None
 
     def _pyro_post_sample(self, msg: Any) -> None:

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -18,8 +20,8 @@ import torch
 import probclust as pc
 from probclust.fitting.devices import group as devices
 from probclust.fitting.devices.group import Devices, fabric_for
+from probclust.fitting.devices.shared_draws import Share, SharedDraws
 from probclust.progress import Progress
-from probclust.story.shared_draws import Share, shared_draw, sharing
 from tests.support.two_processes import FITS, SMALL, START, blobs, run, story
 
 pytestmark = pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -115,6 +117,13 @@ def test_a_process_started_for_a_fit_leaves_no_group_to_pythons_end(monkeypatch:
     devices.leave()  # without a group there is nothing to end
 
 
+def drawn_by(share: Share, fn: Any, local: bool = True) -> torch.Tensor:
+    """A device's draw at a sample statement, in the plate of the rows or outside."""
+    with SharedDraws(share), pyro.plate("data", fn.batch_shape[-1], dim=-1) if local else nullcontext():
+        value: torch.Tensor = pyro.sample("z", fn)
+    return value
+
+
 @pytest.mark.parametrize("n_total", [10, 11])
 @pytest.mark.parametrize("particles", [1, 3])
 @pytest.mark.parametrize("n_clusters", [None, 4])
@@ -127,8 +136,7 @@ def test_the_devices_draws_are_parts_of_the_whole_batchs(n_total: int, particles
     for n_rows in (n_total // 2 + n_total % 2, n_total // 2):
         share = Share(at, n_rows, n_total, {"cpu": torch.Generator().manual_seed(1)})
         own = loc.unflatten(-2, (particles, n_total))[..., at : at + n_rows, :].flatten(-3, -2)
-        with sharing(share):
-            drawn = shared_draw(dist.Normal(own, 0.5).to_event(1), local=True)
+        drawn = drawn_by(share, dist.Normal(own, 0.5).to_event(1))
         torch.testing.assert_close(drawn, whole[..., at : at + n_rows, :].flatten(-3, -2))
         at += n_rows
 
@@ -139,14 +147,12 @@ def test_uniform_numbers_are_shared_too_and_global_latents_are_drawn_alike() -> 
         torch.manual_seed(0)
         whole = fn(*arguments).rsample()
         share = Share(4, 2, 6, {"cpu": torch.Generator().manual_seed(0)})
-        with sharing(share):
-            drawn = shared_draw(fn(*(value[:2] for value in arguments)), local=True)
+        drawn = drawn_by(share, fn(*(value[:2] for value in arguments)))
         torch.testing.assert_close(drawn, whole[4:])
-    with sharing(Share(0, 1, 2, {"cpu": torch.Generator().manual_seed(0)})):
-        first = shared_draw(dist.Normal(torch.zeros(3), 1.0).to_event(1), local=False)
+    alone = Share(0, 1, 2, {"cpu": torch.Generator().manual_seed(0)})
+    first = drawn_by(alone, dist.Normal(torch.zeros(3), 1.0).to_event(1), local=False)
     torch.manual_seed(0)
     torch.testing.assert_close(first, torch.randn(3))
-    assert shared_draw(dist.Normal(0.0, 1.0), local=True) is None
 
 
 def test_one_device_agrees_with_itself() -> None:

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from probclust.networks.fused import recycle
-from probclust.story.shared_draws import current_share
 
 Engine = Literal["auto", "eager", "staged", "compiled"]
 
@@ -57,20 +56,18 @@ class Eager:
     def start_epoch(self) -> None:
         """Called before an epoch's first batch."""
 
-    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None, weight: float = 1.0) -> Tensor:
         """The batch's loss, a scalar; its gradients are left in the parameters.
 
         Args:
             x: (rows, n_features).
             index: (rows,) their numbers among all rows.
             y: (rows,) known clusters, -1 where unknown, or None.
+            weight: of the loss in the gradients.
         """
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 recycle(parameter)
         loss: Tensor = self.module(x, index, y)
-        share = current_share()
-        # the mean over the devices, which Fabric takes, is to count each row alike
-        weight = 1.0 if share is None else share.n_rows * self.fabric.world_size / share.n_total
         self.fabric.backward(loss if weight == 1.0 else loss * weight)
         return loss.detach()

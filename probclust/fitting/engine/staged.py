@@ -105,10 +105,10 @@ class Staged(Eager):
             self.recorded.clear()
             self.reach = None
 
-    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
+    def gradients(self, x: Tensor, index: Tensor, y: Tensor | None, weight: float = 1.0) -> Tensor:
         """The batch's loss, a scalar; its gradients are left in the parameters."""
-        if self.gave_up:
-            return super().gradients(x, index, y)
+        if self.gave_up or weight != 1.0:
+            return super().gradients(x, index, y, weight)
         for parameter in self.parameters:  # its memory serves the next gradients
             parameter.grad = None
         try:

@@ -6,15 +6,17 @@ by normal or uniform numbers. Others are drawn by each device for itself, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+from probclust.story.sites import is_local
 
 
 @dataclass(frozen=True)
@@ -55,37 +57,24 @@ class Share:
         return out.copy_(whole.narrow(dim + 1, self.start, self.n_rows).reshape(out.shape))
 
 
-_share: ContextVar[Share | None] = ContextVar("share", default=None)
-
-
-@contextmanager
-def sharing(share: Share | None) -> Iterator[None]:
-    """Within, the batch is a device's share of a larger one; None where it is all of it."""
-    token = _share.set(share)
-    try:
-        yield
-    finally:
-        _share.reset(token)
-
-
-def current_share() -> Share | None:
-    """The device's part of the batch, where it is shared."""
-    return _share.get()
-
-
-def shared_draw(fn: Any, local: bool) -> Tensor | None:
-    """A draw from a latent's distribution for this device's rows; None where no batch is shared.
+class SharedDraws(Messenger):
+    """Draws the latents that a program leaves to Pyro for this device's rows of a batch.
 
     Args:
-        fn: of batch shape (..., rows) where it is local.
-        local: whether each row has its own.
+        share: the rows.
     """
-    share = _share.get()
-    if share is None:
-        return None
-    with _Parts(share, len(fn.batch_shape) - 1 if local else None):
-        value: Tensor = fn.rsample() if fn.has_rsample else fn.sample()
-    return value
+
+    def __init__(self, share: Share) -> None:
+        super().__init__()
+        self.share = share
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["done"] or msg["is_observed"] or site_is_subsample(msg):
+            return
+        fn = msg["fn"]
+        with _Parts(self.share, len(fn.batch_shape) - 1 if is_local(msg) else None):
+            msg["value"] = fn(*msg["args"], **msg["kwargs"])
+        msg["done"] = True
 
 
 class _Parts(TorchFunctionMode):
