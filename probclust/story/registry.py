@@ -87,8 +87,13 @@ def registered_class(name: str) -> type | None:
 
 
 def current_name(name: str) -> str:
-    """Today's name of what an earlier version of ours called by that one, such as a class that has moved since."""
-    found = _of_ours(name) if name.startswith(f"{OURS}.") and ":" in name else None
+    """Today's name of what an earlier version called by that one, such as a class that has moved since.
+
+    Of other packages' classes and functions, those that are there anyway are known; nothing is imported for a name.
+    """
+    module, colon, qualified = name.partition(":")
+    is_ours = module.partition(".")[0] == OURS
+    found = _of_ours(name) if colon and is_ours else _found(sys.modules.get(module), qualified)
     return qualified_name(found) if hasattr(found, "__qualname__") else name
 
 

@@ -164,6 +164,7 @@ def test_another_packages_class_goes_by_the_package_that_shows_it(monkeypatch):
     assert qualified_name(inner.Hidden) == "waiting._inner:Hidden"
     for name in ("waiting:Shown", "waiting._inner:Shown"):
         assert registered_class(name) is inner.Shown
+        assert current_name(name) == "waiting:Shown"
     assert registered_class("waiting:Hidden") is None
 
 
