@@ -51,7 +51,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         recipe: training steps instead of the story's own, or keyword arguments for its `recipe`.
         epochs: epochs of the recipe's SVI steps; None for the recipe's.
         batch_size: rows per batch.
-        objective: of the SVI steps: "exact", "hard", "amortised", "importance", "truncated" or a
+        objective: of the SVI steps: the name of one of `probclust.objectives`, such as "exact", or a
             `pyro.infer.TraceEnum_ELBO`; None for the recipe's.
         n_init: restarts; the one with the largest bound on log p(x) is kept.
         learning_rate: of the SVI steps; None for the recipe's.

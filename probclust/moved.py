@@ -188,12 +188,25 @@ def now(module: str) -> tuple[str, ...]:
     return tuple(f"{package}.{new}" for new in MOVED.get(rest, ()))
 
 
+class _Old(ModuleType):
+    """A module of an old name."""
+
+
+class _Package(ModuleType):
+    """`probclust`, whose public names stay what they are when an old module of the same name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, as the import of a module does."""
+        if not (isinstance(value, _Old) and name in self.__all__):
+            super().__setattr__(name, value)
+
+
 class _Moved(Loader):
     """Makes a module of an old name, whose attributes are those of the new ones."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """An empty module that looks names up in the new ones."""
-        module = ModuleType(spec.name, f"Moved to {' and '.join(now(spec.name))}.")
+        module = _Old(spec.name, f"Moved to {' and '.join(now(spec.name))}.")
 
         def attribute(name: str) -> Any:
             for new in () if name.startswith("__") else now(spec.name):  # its own path, loader and the like
@@ -230,3 +243,4 @@ def serve_old_paths() -> None:
     """Let old paths be imported; called once, by `probclust`."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
+    sys.modules["probclust"].__class__ = _Package

@@ -81,8 +81,8 @@ def fit(
         epochs: epochs of the SVI steps, instead of the recipe's.
         batch_size: rows per batch and device (rows are split evenly, so that no small batch is left over); a step's own
             `batch_size` is that of all devices together.
-        objective: of the SVI steps, instead of the recipe's: "exact", "hard", "amortised", "importance", "truncated"
-            or a `pyro.infer.TraceEnum_ELBO`; others, which draw the cluster, are refused.
+        objective: of the SVI steps, instead of the recipe's: the name of one of `probclust.objectives`, such as
+            "exact", or a `pyro.infer.TraceEnum_ELBO`; others, which draw the cluster, are refused.
         seed: of everything random in the fit; one seed gives one result on one machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         devices: how many, on each machine; on the CPU, processes. With several, every batch is shared between them:

@@ -9,7 +9,7 @@ likelihood's, as of counts: recipes then fit it before they fit codes.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -34,11 +34,13 @@ class FeatureLikelihood(Part):
     Attributes:
         n_heads: decoder outputs per feature.
         decoder_first: whether recipes fit the decoder, and the likelihood, before they fit codes.
+        name: under which stories take it, of a likelihood in a file of this folder that needs no more than D.
     """
 
     n_heads: int = 1
     n_features: int
     decoder_first: bool = False
+    name: ClassVar[str]
 
     def __init__(self, n_features: int) -> None:
         super().__init__()

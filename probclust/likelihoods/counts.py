@@ -29,6 +29,7 @@ class Poisson(FeatureLikelihood):
         n_features: columns of x.
     """
 
+    name = "poisson"
     decoder_first = True
 
     def view(self, x: Tensor) -> Tensor:
@@ -70,6 +71,7 @@ class NegativeBinomial(FeatureLikelihood):
     Source: R. Lopez and others, "Deep generative modeling for single-cell transcriptomics", 2018 (scVI).
     """
 
+    name = "negative-binomial"
     decoder_first = True
 
     def __init__(
@@ -142,6 +144,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         start: r at the start.
     """
 
+    name = "zero-inflated-negative-binomial"
     n_heads = 2
 
     def family(self, log_mean: Tensor, log_dispersion: Tensor, further: Tensor) -> Any:

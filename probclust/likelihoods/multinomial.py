@@ -29,6 +29,7 @@ class Multinomial(FeatureLikelihood):
         mean_total: the total's mean at the start; None for D.
     """
 
+    name = "multinomial"
     decoder_first = True
 
     def __init__(self, n_features: int, mean_total: float | None = None) -> None:

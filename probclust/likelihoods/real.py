@@ -80,6 +80,8 @@ class Gaussian(LocationScale):
         start: standard deviation at the start.
     """
 
+    name = "gaussian"
+
     def family(self, loc: Tensor, scale: Tensor) -> Any:
         """Normal(loc, diag(scale^2))."""
         return DiagonalNormal(loc, scale)
@@ -95,6 +97,8 @@ class Laplace(LocationScale):
         start: scale at the start.
     """
 
+    name = "laplace"
+
     def family(self, loc: Tensor, scale: Tensor) -> Any:
         """Independent Laplace(loc, scale)."""
         return dist.Laplace(loc, scale).to_event(1)
@@ -109,6 +113,8 @@ class LogNormal(LocationScale):
         floor: lower bound of a learned scale, in units of log x.
         start: scale at the start.
     """
+
+    name = "log-normal"
 
     def family(self, loc: Tensor, scale: Tensor) -> Any:
         """Independent LogNormal(loc, scale)."""
@@ -130,6 +136,7 @@ class StudentT(LocationScale):
         degrees: of freedom, above 1, so that there is a mean; "learned" for one number for all features, from 4.
     """
 
+    name = "student-t"
     raw_degrees: nn.Parameter | None
 
     def __init__(

@@ -21,6 +21,8 @@ class Bernoulli(FeatureLikelihood):
         n_features: columns of x.
     """
 
+    name = "bernoulli"
+
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_features) to a distribution over rows."""
         return GreyBernoulli(logits=outputs, validate_args=False).to_event(1)
@@ -41,6 +43,8 @@ class ContinuousBernoulli(FeatureLikelihood):
     Source: G. Loaiza-Ganem, J. P. Cunningham, "The continuous Bernoulli: fixing a pervasive error in variational
     autoencoders", 2019.
     """
+
+    name = "continuous-bernoulli"
 
     def forward(self, outputs: Tensor) -> Any:
         """Outputs (..., n_features) to a distribution over rows."""

@@ -23,7 +23,7 @@ import math
 import weakref
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.infer import ELBO
@@ -41,9 +41,12 @@ class Objective(ELBO):
 
     Args:
         n_rows: rows of the whole data set, of which a batch is a part; None where every batch is all of it.
+
+    Attributes:
+        name: under which `pc.fit` takes it, of an objective in a file of this folder.
     """
 
-    name: str
+    name: ClassVar[str]
     particles = 1
     is_separable = True
     """Whether a batch's loss is a mean of terms of one row each, see `Train.separable`."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pyro.infer import ELBO
 
-from probclust.objectives.bounds import Amortised, Exact, Hard, ImportanceWeighted, Objective
-from probclust.objectives.truncated import Truncated
+from probclust.named import classes_named
+from probclust.objectives.bounds import Exact, Objective
 
-_BY_NAME: dict[str, type[Objective]] = {o.name: o for o in (Exact, Hard, Amortised, ImportanceWeighted, Truncated)}
+
+def objectives_by_name() -> Mapping[str, type[Objective]]:
+    """The objectives that fits take by name: those that a file of this folder gives a `name`."""
+    return classes_named("probclust.objectives", Objective)
 
 
 def objective_named(objective: str | ELBO | None) -> ELBO:
@@ -16,8 +21,7 @@ def objective_named(objective: str | ELBO | None) -> ELBO:
         return Exact()
     if isinstance(objective, ELBO):
         return objective
-    if not isinstance(objective, str) or objective not in _BY_NAME:
-        raise ValueError(
-            f"objective must be one of {sorted(_BY_NAME)} or a pyro.infer.TraceEnum_ELBO, got {objective!r}"
-        )
-    return _BY_NAME[objective]()
+    known = objectives_by_name()
+    if not isinstance(objective, str) or objective not in known:
+        raise ValueError(f"objective must be one of {list(known)} or a pyro.infer.TraceEnum_ELBO, got {objective!r}")
+    return known[objective]()

@@ -22,6 +22,7 @@ class Prior(Part):
         is_density: whether `density` has its normaliser; without, a story's log joint is a score.
         on_sphere: whether codes must have length 1, and densities are with respect to the sphere's surface measure.
         by_cluster: whether clusters have densities of their own, so that the code tells clusters apart.
+        name: under which stories take it, of a prior in a file of this folder that needs no more than L and K.
 
     Examples:
         >>> import pyro.distributions as dist, torch
@@ -38,6 +39,7 @@ class Prior(Part):
     is_density: ClassVar[bool] = True
     on_sphere: ClassVar[bool] = False
     by_cluster: ClassVar[bool] = True
+    name: ClassVar[str]
 
     def __init__(self, n_features: int, n_clusters: int) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ class Flow(DiagonalGaussian):
     P. Izmailov and others, "Semi-supervised learning with normalizing flows", 2020.
     """
 
+    name = "flow"
     backwards: Tensor
 
     def __init__(

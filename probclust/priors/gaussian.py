@@ -23,6 +23,7 @@ class StandardNormal(Prior):
         n_clusters: K.
     """
 
+    name = "standard"
     by_cluster = False
     loc: Tensor
     scale: Tensor
@@ -47,6 +48,8 @@ class DiagonalGaussian(Prior):
 
     Source: Z. Jiang and others, "Variational deep embedding", 2017.
     """
+
+    name = "gaussian"
 
     def __init__(self, n_features: int, n_clusters: int, floor: float = 0.05) -> None:
         super().__init__(n_features, n_clusters)
@@ -86,6 +89,8 @@ class LowRankGaussian(DiagonalGaussian):
     Source: the start is that of M. E. Tipping, C. M. Bishop, "Probabilistic principal component analysis", 1999,
     equations 7 and 8, with what variance is left in each column.
     """
+
+    name = "low_rank"
 
     def __init__(self, n_features: int, n_clusters: int, rank: int = 1, floor: float = 0.05) -> None:
         super().__init__(n_features, n_clusters, floor)

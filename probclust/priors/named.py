@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from probclust.priors.base import Prior
-from probclust.priors.dissimilarities import dissimilarity_named
-from probclust.priors.dissimilarities.named import BY_NAME as DISSIMILARITIES
-from probclust.priors.flow import Flow
-from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
-from probclust.priors.latent_tree.prior import LatentTreePrior
-from probclust.priors.student import StudentT
+from collections.abc import Mapping
 
-_BY_NAME: dict[str, type[Prior]] = {
-    "standard": StandardNormal,
-    "gaussian": DiagonalGaussian,
-    "low_rank": LowRankGaussian,
-    "student_t": StudentT,
-    "flow": Flow,
-    "latent_tree": LatentTreePrior,
-}
+from probclust.named import classes_named
+from probclust.priors.base import Prior
+from probclust.priors.dissimilarities import Dissimilarity, dissimilarity_named
+
+
+def priors_by_name() -> Mapping[str, type[Prior]]:
+    """The priors that stories take by name: those that a file of this folder gives a `name`."""
+    return classes_named("probclust.priors", Prior)
 
 
 def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
     """The prior of that name with its defaults; a part is checked and passed through.
 
     Args:
-        prior: "standard", "gaussian" (diagonal), "low_rank", "student_t", "flow", "latent_tree", or a dissimilarity's
-            name, with an alpha for each cluster: "mahalanobis" is a full Gaussian, "cosine" von Mises-Fisher; or a
-            part.
+        prior: a name of `priors_by_name()`, such as "gaussian" (diagonal), a dissimilarity's with an alpha for each
+            cluster: "mahalanobis" is a full Gaussian, "cosine" von Mises-Fisher; or a part.
         n_features: L, columns of the code.
         n_clusters: K.
 
@@ -35,11 +28,12 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
         TypeError: it is neither a name nor a part.
     """
     if isinstance(prior, str):
-        if prior in _BY_NAME:
-            return _BY_NAME[prior](n_features, n_clusters)
-        if prior in DISSIMILARITIES:
+        known = priors_by_name()
+        if prior not in known:
+            raise ValueError(f"prior must be one of {list(known)} or a part, got {prior!r}")
+        if issubclass(known[prior], Dissimilarity):
             return dissimilarity_named(prior, n_features, n_clusters, learn_alpha="cluster")
-        raise ValueError(f"prior must be one of {sorted([*_BY_NAME, *DISSIMILARITIES])} or a part, got {prior!r}")
+        return known[prior](n_features, n_clusters)
     if not isinstance(prior, Prior):
         raise TypeError(
             f"expected the name of a prior, or an object whose class derives from probclust.priors.base.Prior, got "
@@ -55,5 +49,5 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
 
 def on_sphere(prior: str | Prior) -> bool:
     """Whether codes under that prior, by name or as a part, must have length 1."""
-    known = {**_BY_NAME, **DISSIMILARITIES}.get(prior) if isinstance(prior, str) else prior
+    known = priors_by_name().get(prior) if isinstance(prior, str) else prior
     return getattr(known, "on_sphere", False)

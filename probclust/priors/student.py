@@ -34,6 +34,8 @@ class StudentT(DiagonalGaussian):
     Source: D. Peel, G. J. McLachlan, "Robust mixture modelling using the t distribution", 2000.
     """
 
+    name = "student_t"
+
     def __init__(
         self, n_features: int, n_clusters: int, df: float = 5.0, learn_df: bool = True, floor: float = 0.05
     ) -> None:

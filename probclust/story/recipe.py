@@ -153,7 +153,7 @@ class SVI(Train):
     """Stochastic variational inference: maximise the story's bound on log p(x).
 
     Args:
-        objective: "exact", "hard", "amortised", "importance", "truncated", or a `pyro.infer.TraceEnum_ELBO`.
+        objective: the name of one of `probclust.objectives`, such as "exact", or a `pyro.infer.TraceEnum_ELBO`.
         to_start: take the labels of the warm start as known clusters, so that each row trains its own cluster only.
     """
 

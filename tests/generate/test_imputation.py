@@ -16,7 +16,7 @@ from probclust.distributions.incomplete import incomplete
 from probclust.distributions.norms import NormExponential
 from probclust.likelihoods import Categorical
 from probclust.likelihoods import Mixed as Mixed_
-from probclust.likelihoods.named import BY_NAME
+from probclust.likelihoods.named import likelihoods_by_name
 from probclust.models import DAMIC, DissimilarityMixture, GaussianMixture, MixtureOfVAEs, VaDE
 from probclust.story.columns import rows_of
 from tests.support.stories import CASE_NAMES, CASES, LATENT, FactorAnalysers, Mixed, Poissons, SharedFactors
@@ -219,7 +219,7 @@ def test_guides_that_take_nan_propose_from_it():
     assert story.saw_gaps
 
 
-@pytest.mark.parametrize("likelihood", [*sorted(set(BY_NAME) - {"multinomial"}), "mixed"])
+@pytest.mark.parametrize("likelihood", [*sorted(set(likelihoods_by_name()) - {"multinomial"}), "mixed"])
 def test_every_likelihood_imputes(likelihood):
     part = (
         Mixed_([([2], "gaussian"), ([0], Categorical(1, 3)), ([1], "poisson")]) if likelihood == "mixed" else likelihood

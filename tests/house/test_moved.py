@@ -22,8 +22,10 @@ REMOVED = {
     "probclust.cli": "app main options",  # the entry point is probclust.cli.main:main
     "probclust.commands.options": "console",  # never used outside its module, nor are the others without a remark
     "probclust.data.files": "CSR_PARTS",
+    "probclust.dissimilarities.named": "BY_NAME",  # dissimilarities_by_name()
     "probclust.distributions": "UnitLength unit_length",
     "probclust.fitting": "GPU_SHARE LEARNT",
+    "probclust.likelihoods.named": "BY_NAME",  # likelihoods_by_name()
     "probclust.likelihoods.totals": "given_totals",
     "probclust.missing": "centre",  # probclust.distributions.base.typical
     "probclust.networks": "ACTIVATIONS bounded_scale check_sizes checked_network",
@@ -73,6 +75,15 @@ def test_old_paths_give_the_objects_of_today() -> None:
     assert old.kmeans_start is pc.starts.kmeans_start
     with pytest.raises(AttributeError, match=r"no attribute 'nothing'; it moved to"):
         _ = old.nothing
+
+
+@pytest.mark.filterwarnings("ignore:probclust.* has moved:DeprecationWarning")
+@pytest.mark.parametrize("name", sorted(set(pc.__all__) & MOVED.keys()))
+def test_an_old_module_does_not_hide_the_public_name_that_it_shares(name: str) -> None:
+    public = getattr(pc, name)
+    sys.modules.pop(f"probclust.{name}", None)
+    importlib.import_module(f"probclust.{name}")
+    assert getattr(pc, name) is public
 
 
 def test_the_warning_points_to_who_imports(tmp_path: Path) -> None:

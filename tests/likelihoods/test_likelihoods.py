@@ -33,7 +33,7 @@ from probclust.likelihoods import (
     n_view,
     view,
 )
-from probclust.likelihoods.named import BY_NAME
+from probclust.likelihoods.named import likelihoods_by_name
 from probclust.models import MixtureOfVAEs, VaDE
 
 
@@ -308,7 +308,7 @@ def test_data_outside_the_support_is_named_by_column_and_value(likelihood, wrong
         pc.fit(story, x, recipe=[pc.SVI(epochs=1)])
 
 
-@pytest.mark.parametrize("name", sorted(BY_NAME))
+@pytest.mark.parametrize("name", likelihoods_by_name())
 def test_stories_take_every_name(name, tmp_path):
     torch.manual_seed(0)
     x = torch.randint(0, 2, (30, 4)).float() + (name == "log-normal")

@@ -34,7 +34,7 @@ def fit(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch.")] = 256,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", help="exact, hard, amortised, importance or truncated, instead of the recipe's."),
+        typer.Option("--objective", metavar="NAME", help="Such as exact or hard, instead of the recipe's."),
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Of the SVI steps.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",

@@ -21,6 +21,7 @@ class Cosine(Dissimilarity):
     modified Bessel function.
     """
 
+    name = "cosine"
     on_sphere = True
 
     def __init__(self, n_features: int, n_clusters: int, alpha: float = 1.0, learn_alpha: LearnAlpha = True) -> None:

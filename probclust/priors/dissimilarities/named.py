@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from probclust.named import classes_named
 from probclust.priors.dissimilarities.base import Dissimilarity, LearnAlpha
-from probclust.priors.dissimilarities.cosine import Cosine
-from probclust.priors.dissimilarities.norms import Chebyshev, Euclidean, Manhattan, Minkowski
-from probclust.priors.dissimilarities.quadratic import Mahalanobis, SquaredEuclidean
 
-BY_NAME: dict[str, type[Dissimilarity]] = {
-    "squared_euclidean": SquaredEuclidean,
-    "euclidean": Euclidean,
-    "manhattan": Manhattan,
-    "chebyshev": Chebyshev,
-    "minkowski": Minkowski,
-    "mahalanobis": Mahalanobis,
-    "cosine": Cosine,
-}
+
+def dissimilarities_by_name() -> Mapping[str, type[Dissimilarity]]:
+    """The dissimilarities that have a name."""
+    return classes_named("probclust.priors", Dissimilarity)
 
 
 def dissimilarity_named(
@@ -52,12 +46,12 @@ def dissimilarity_named(
         return dissimilarity
     if not isinstance(dissimilarity, str):
         raise TypeError(f"expected the name of a dissimilarity or a part, got {type(dissimilarity).__name__}")
-    if dissimilarity not in BY_NAME:
+    known = dissimilarities_by_name()
+    if dissimilarity not in known:
         raise ValueError(
-            f"dissimilarity must be one of {sorted(BY_NAME)} or a part of probclust.dissimilarities, got "
-            f"{dissimilarity!r}"
+            f"dissimilarity must be one of {list(known)} or a part of probclust.dissimilarities, got {dissimilarity!r}"
         )
     options: dict[str, Any] = {} if alpha is None else {"alpha": alpha}
     if dissimilarity != "mahalanobis":
         options["learn_alpha"] = learn_alpha
-    return BY_NAME[dissimilarity](n_features, n_clusters, **options)
+    return known[dissimilarity](n_features, n_clusters, **options)

@@ -28,6 +28,7 @@ class Norm(Dissimilarity):
 class Manhattan(Norm):
     """V(x, m) = sum_d |x_d - m_d|: independent Laplace columns; beta = (2 / alpha)^D."""
 
+    name = "manhattan"
     p = 1.0
 
     def centre(self, rows: Tensor) -> Tensor:
@@ -38,6 +39,7 @@ class Manhattan(Norm):
 class Euclidean(Norm):
     """V(x, m) = sqrt(sum_d (x_d - m_d)^2), not squared: a peak at the centre, and heavier tails than a Gaussian's."""
 
+    name = "euclidean"
     p = 2.0
     start_by = "k-means"
 
@@ -45,6 +47,7 @@ class Euclidean(Norm):
 class Chebyshev(Norm):
     """V(x, m) = max_d |x_d - m_d|; beta = D! (2 / alpha)^D."""
 
+    name = "chebyshev"
     p = math.inf
 
 
@@ -58,6 +61,8 @@ class Minkowski(Norm):
         alpha: see `Dissimilarity`.
         learn_alpha: see `Dissimilarity`.
     """
+
+    name = "minkowski"
 
     def __init__(
         self, n_features: int, n_clusters: int, p: float = 3.0, alpha: float = 1.0, learn_alpha: LearnAlpha = True

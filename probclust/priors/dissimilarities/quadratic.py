@@ -16,6 +16,7 @@ from probclust.priors.dissimilarities.base import Dissimilarity
 class SquaredEuclidean(Dissimilarity):
     """V(x, m) = sum_d (x_d - m_d)^2: a spherical Gaussian of variance 1 / (2 alpha)."""
 
+    name = "squared_euclidean"
     degree = 2
     start_by = "k-means"
 
@@ -41,6 +42,7 @@ class Mahalanobis(Dissimilarity):
         floor: lower bound of the diagonal of L, in units of the column's spread.
     """
 
+    name = "mahalanobis"
     degree = 2
     start_by = "k-means"
 

@@ -38,6 +38,7 @@ class LatentTreePrior(Prior):
     clustering", ICLR 2019.
     """
 
+    name = "latent_tree"
     columns: Tensor
     edges: Tensor
     n_states: Tensor
