@@ -11,7 +11,6 @@ from probclust.distributions.latent_tree import LatentTree, Tree
 from probclust.distributions.norms import NormExponential, log_ball_volume, p_norm
 from probclust.distributions.observed import ObservedFeatures, ObservedNormal
 from probclust.distributions.rows import RowDistribution, Score
-from probclust.distributions.tempered import tempered
 
 __all__ = [
     "Blocks",
@@ -31,5 +30,4 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "log_ball_volume",
     "p_norm",
-    "tempered",
 ]

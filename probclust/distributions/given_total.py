@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Size, Tensor
 
+from probclust.distributions.base import base_of
 from probclust.distributions.incomplete_counts import IncompleteCounts
 from probclust.distributions.tempered import tempered
 
@@ -75,10 +76,11 @@ class GivenTotal(TorchDistribution):
 
 
 def given_totals(fn: Any, value: Tensor) -> Any:
-    """The distribution of rows that have the totals of `value`, (rows, D); `fn` itself where it tells no totals."""
-    if isinstance(fn, GivenTotal):
-        return fn.given(value.sum(-1, keepdim=True))
-    if hasattr(fn, "blocks"):
-        parts = zip(fn.columns, fn.blocks, strict=True)
-        return type(fn)(fn.columns, [given_totals(block, value[..., columns]) for columns, block in parts])
+    """The distribution, masks aside, of rows with the totals of `value`, (rows, D); `fn` where it tells no totals."""
+    law = base_of(fn)
+    if isinstance(law, GivenTotal):
+        return law.given(value.sum(-1, keepdim=True))
+    if hasattr(law, "blocks"):
+        parts = zip(law.columns, law.blocks, strict=True)
+        return type(law)(law.columns, [given_totals(block, value[..., columns]) for columns, block in parts])
     return fn

@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma
 from torch import Tensor, nn
 
+from probclust.distributions.base import laws_of
 from probclust.distributions.counts import NegativeBinomial
 from probclust.distributions.given_total import GivenTotal
 from probclust.likelihoods.real import GAIN
@@ -86,10 +87,6 @@ def _log_dispersion(values: Any, counts: Any, mean: float) -> float:
 
 def totals_in(fn: Any, value: Tensor) -> Iterator[tuple[Totals, Tensor]]:
     """The (rows,) totals that an observed site's (rows, D) value has under `fn`, and what is to be learnt of them."""
-    if isinstance(fn, GivenTotal):
-        yield fn.totals, value.sum(-1)
-    elif hasattr(fn, "blocks"):
-        for columns, block in zip(fn.columns, fn.blocks, strict=True):
-            yield from totals_in(block, value[..., columns])
-    elif hasattr(fn, "base_dist"):
-        yield from totals_in(fn.base_dist, value)
+    for columns, law in laws_of(fn):
+        if isinstance(law, GivenTotal):
+            yield law.totals, (value if columns is None else value[..., columns]).sum(-1)

@@ -18,8 +18,11 @@ import probclust as pc
 from probclust.distributions.base import base_of, family_of, is_point, laws_of, layers, masks_of, mean_of, mode_of
 from probclust.distributions.base import typical as typical_of
 from probclust.distributions.blocks import Blocks
+from probclust.distributions.given_total import given_totals
 from probclust.distributions.observed import observed
+from probclust.likelihoods import Multinomial
 from probclust.likelihoods.categorical import ColumnCategorical
+from probclust.likelihoods.totals import totals_in
 
 
 class Strange(dist.TorchDistribution):
@@ -172,3 +175,13 @@ def test_categories_are_at_the_most_probable_and_what_has_no_mean_says_so():
             mean_of(fn, "z")
         with pytest.raises(pc.ContractError, match=r"^Meanless has no mean; give it"):
             typical_of(fn)
+
+
+def test_masked_counts_are_asked_at_their_own_totals():
+    law, value = Multinomial(3, mean_total=50.0)(torch.zeros(4, 3)), torch.arange(12.0).reshape(4, 3)
+    mixed = Blocks([[2, 0, 1], [3]], [law.mask(torch.tensor(True)), dist.Normal(value[:, :1], 1.0).to_event(1)])
+    for fn in (law, law.mask(torch.tensor([True, False, True, True])), mixed.mask(torch.tensor(False))):
+        mean = typical_of(given_totals(fn, torch.cat([value, value], 1)[:, : fn.event_shape[0]]))
+        torch.testing.assert_close(mean[:, :3].sum(1), value.sum(1))
+        [(_, totals)] = totals_in(fn, mean)
+        torch.testing.assert_close(totals, value.sum(1))

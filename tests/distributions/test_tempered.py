@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torch.nn.functional import normalize
 
+import probclust
 import probclust as pc
 from probclust.distributions.blocks import Blocks
 from probclust.distributions.diagonal_normal import DiagonalNormal
@@ -210,7 +211,7 @@ def test_somebodys_own_families_have_the_form_they_say():
     class Registered(DiagonalNormal):
         pass
 
-    @tempered.register(Registered)
+    @probclust.distributions.tempered.tempered.register(Registered)  # as the refusal of an unknown family says
     def _(fn, temperature):
         return dist.Delta(fn.loc, event_dim=1)
 
