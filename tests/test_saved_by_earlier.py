@@ -1,6 +1,7 @@
 """What commit 061441d saved loads and gives the numbers that it gave then; its stopped fits go on to the same end.
 
-A number that differs here is a fault of the change, unless a fault of then was mended: see `tests.saved.since`.
+A number that differs here is a fault of the change, unless a fault of then was mended: see `tests.saved.since`. In
+tests/saved, classes.txt has the names of all stories and parts of then.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import probclust as pc
+from probclust.story.registry import registered_class
 from probclust.story.saving import saved_facts
 from tests.saved.make import CHECKPOINTS, HERE, N_ROWS, N_SHOWN, STORIES, fit
 from tests.saved.numbers import DRAWN, draws, numbers
@@ -49,6 +51,14 @@ def test_every_story_of_then_is_among_them():
         "DAMIC", "DCN", "DEC", "DGG", "DMAE", "GMVAE", "IDEC", "LTVAE",
         "DissimilarityMixture", "GaussianMixture", "MixtureOfVAEs", "VaDE",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", (HERE / "classes.txt").read_text().split())
+def test_every_class_of_then_is_known_by_its_name(name, recwarn):
+    found = registered_class(name)
+    assert found is not None
+    assert found.__qualname__ == name.partition(":")[2]
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("name", STORIES)
