@@ -24,6 +24,8 @@ from .errors import PrecisionWarning as PrecisionWarning
 from .errors import SavedStoryError as SavedStoryError
 from .estimator import DeepMixture as DeepMixture
 from .evaluation.comparison import compare as compare
+from .evaluation.evaluation import Evaluation as Evaluation
+from .evaluation.evaluation import evaluate as evaluate
 from .evaluation.inference_data import to_inference_data as to_inference_data
 from .evaluation.matching import cluster_order as cluster_order
 from .evaluation.predictive_checks import predictive_check as predictive_check

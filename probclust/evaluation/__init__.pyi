@@ -1,4 +1,6 @@
 from .comparison import compare as compare
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
 from .inference_data import to_inference_data as to_inference_data
 from .matching import cluster_order as cluster_order
 from .metrics import accuracy as accuracy

@@ -5,67 +5,28 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from probclust.arguments import positive
-from probclust.data.named import Named, arranged
-from probclust.data.stored import Rows
+from probclust.arguments import checked_seed, positive
 from probclust.errors import ComparisonWarning
-from probclust.evaluation.measure import CONTINUOUS, Measure, measure_of, why_no_density
-from probclust.evaluation.metrics import accuracy, ari, contingency, nmi
-from probclust.evaluation.rescaling import rescaled
+from probclust.evaluation.evaluation import Evaluation, check_labels, evaluate_view, mean_and_error, view
+from probclust.evaluation.measure import Measure
+from probclust.evaluation.metrics import agreement
 from probclust.fitting.record import FitRecord
-from probclust.story.importance import importance_bound
-from probclust.story.rows import admit
-from probclust.story.scoring import predict
 from probclust.story.story import Story
 
+Given = Story | tuple[Any, Story] | Evaluation
+
 LIKELIHOOD = ("log_likelihood", "se", "difference", "difference_se", "particles", "gain", "ess")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A story to compare, and the rows as it sees them.
-
-    Attributes:
-        story: the story.
-        rows: (rows, n_features), after its scaler if it has one.
-        log_scales: (n_features,) log |slope| of the scaler's columns, in nats; None without a scaler.
-    """
-
-    story: Story
-    rows: Rows
-    log_scales: NDArray[np.float64] | None
-
-    def why_no_density(self) -> str | None:
-        """Why there is no log density of these rows; None where there is one."""
-        reason = why_no_density(self.story, self.rows)
-        if reason is None and self.log_scales is not None and not self.measure.is_by_columns:
-            reason = f"its density is {self.measure}, whose change of volume under the scaler is unknown"
-        return reason
-
-    @cached_property
-    def measure(self) -> Measure:
-        """What the story's likelihood is a density of."""
-        return measure_of(self.story, self.rows)
-
-    @property
-    def log_volume(self) -> float:
-        """The log |det dT/dx| of the scaler T over the columns with a density: what takes log p(T(x)) to log p(x)."""
-        if self.log_scales is None:
-            return 0.0
-        return float(sum(s for s, kind in zip(self.log_scales, self.measure.kinds, strict=True) if kind == CONTINUOUS))
+AGREEMENT = ("accuracy", "nmi", "ari")
 
 
 def compare(
-    stories: Mapping[str, Story | tuple[Any, Story]],
-    x: Any,
+    stories: Mapping[str, Given],
+    x: Any = None,
     y: Any = None,
     *,
     particles: int = 100,
@@ -87,10 +48,11 @@ def compare(
 
     Args:
         stories: fitted stories by name, of the same `n_features`; or pairs (scaler, story) with a fitted scaler that
-            is affine column by column, such as scikit-learn's `StandardScaler`.
-        x: (rows, n_features), before any scaler.
+            is affine column by column, such as scikit-learn's `StandardScaler`. Or what `pc.evaluate` returned for
+            any of them on the same rows, which costs nothing.
+        x: (rows, n_features), before any scaler; left out where all are evaluations already.
         y: (rows,) labels, integers or strings; they score, and are never seen by a story.
-        particles: draws per row of the importance-weighted bound.
+        particles: draws per row of the importance-weighted bound; evaluations have their own, as they have a seed.
         seed: of the draws.
         records: what `pc.fit` returned, by the names of the stories; for the column `seconds`.
 
@@ -116,8 +78,8 @@ def compare(
 
     Raises:
         TypeError: `stories` is no mapping from strings to stories.
-        ValueError: it is empty, its stories differ in `n_features`, a scaler is not affine by columns, or `x` or `y`
-            do not fit.
+        ValueError: it is empty, its stories differ in `n_features`, a scaler is not affine by columns, evaluations
+            are of other rows, or `x` or `y` do not fit.
 
     Warns:
         ComparisonWarning: some stories have no likelihood, or one of another measure; or more particles may still
@@ -129,58 +91,69 @@ def compare(
         >>> compare(stories, torch.randn(5, 2)).columns.tolist()
         ['log_likelihood', 'se', 'difference', 'difference_se', 'particles', 'gain', 'ess', 'parameters']
     """
-    _check_stories(stories)
-    positive("particles", particles)
+    check_stories(stories)
+    particles, seed = positive("particles", particles), checked_seed(seed)
     if records is not None:
-        _check_records(records, stories)
-    entries = {name: _entry(given, x) for name, given in stories.items()}
-    if y is not None:
-        n_rows = len(next(iter(entries.values())).rows)
-        contingency(y, np.zeros(n_rows, dtype=int))  # y is checked before any work is done
-    reasons = {name: entry.why_no_density() for name, entry in entries.items()}
-    scored = {name: entry for name, entry in entries.items() if reasons[name] is None}
-    measures = {name: entry.measure for name, entry in scored.items()}
-    bounds = {name: importance_bound(entry.story, entry.rows, particles, seed) for name, entry in scored.items()}
-    values = {name: bounds[name].bound.numpy() + entry.log_volume for name, entry in scored.items()}
+        check_records(records, stories)
+    found = _evaluated(stories, x, y, particles, seed)
+    reasons = {name: one.why_no_density for name, one in found.items()}
+    measures = {name: one.measure for name, one in found.items() if one.measure is not None}
+    values = {name: one.bound.numpy() for name, one in found.items() if one.bound is not None}
     counts = Counter(measures.values())
-    ranked = [name for name in scored if measures[name] == counts.most_common(1)[0][0]]
+    ranked = [name for name in values if measures[name] == counts.most_common(1)[0][0]]
     best = max(ranked, key=lambda name: values[name].mean(), default=None)
     table = {}
-    for name, entry in entries.items():
-        facts: dict[str, float] = dict.fromkeys(LIKELIHOOD, np.nan)
-        if name in scored:
-            facts["log_likelihood"], facts["se"] = _mean_and_error(values[name])
-            facts["particles"] = bounds[name].particles
-            facts["gain"], facts["ess"] = float(bounds[name].gain.mean()), float(bounds[name].ess.mean())
+    for name, one in found.items():
+        facts: dict[str, float | None] = dict.fromkeys([*LIKELIHOOD, *AGREEMENT], np.nan)
+        if one.gain is not None and one.ess is not None:
+            facts |= {"log_likelihood": one.log_likelihood, "se": one.se, "particles": one.particles}
+            facts |= {"gain": float(one.gain.mean()), "ess": float(one.ess.mean())}
         if best is not None and name in ranked and np.isfinite(values[best]).all():
-            facts["difference"], facts["difference_se"] = _mean_and_error(values[name] - values[best])
+            facts["difference"], facts["difference_se"] = mean_and_error(values[name] - values[best])
         if y is not None:
-            labels = predict(entry.story, entry.rows).numpy()
-            facts |= {"accuracy": accuracy(y, labels), "nmi": nmi(y, labels), "ari": ari(y, labels)}
-        facts["parameters"] = sum(p.numel() for p in entry.story.parameters() if p.requires_grad)
+            facts |= agreement(y, one.clusters.numpy())
+        elif one.accuracy is not None:
+            facts |= {mark: getattr(one, mark) for mark in AGREEMENT}
+        facts["parameters"] = one.parameters
         table[name] = facts | ({} if records is None else {"seconds": records[name].seconds})
-    others = [name for name in scored if name not in ranked]
+    others = [name for name in values if name not in ranked]
     order = [
         *sorted(ranked, key=lambda name: -values[name].mean()),
         *sorted(others, key=lambda name: (list(counts).index(measures[name]), -values[name].mean())),
-        *(name for name in stories if name not in scored),
+        *(name for name in stories if name not in values),
     ]
     frame = pd.DataFrame.from_dict(table, orient="index").loc[order]
+    if y is None and all(one.accuracy is None for one in found.values()):
+        frame = frame.drop(columns=list(AGREEMENT))
     _warn(reasons, measures, ranked, frame)
     return frame.astype({"parameters": int, "particles": "Int64"}).rename_axis("story")
 
 
-def _entry(given: Story | tuple[Any, Story], x: Any) -> Entry:
-    if isinstance(given, Story):
-        return Entry(given, admit(given, x), None)
-    scaler, story = given
-    seen = getattr(scaler, "feature_names_in_", story.feature_names)
-    table = arranged(x, seen, missing=story.missing)
-    rows, log_scales = rescaled(scaler, table)
-    return Entry(story, admit(story, Named(rows, table.names)), log_scales)
+def _evaluated(stories: Mapping[str, Given], x: Any, y: Any, particles: int, seed: int) -> dict[str, Evaluation]:
+    """An evaluation for each story, all of the same rows; everything is checked before the first is made."""
+    asked = {name: given for name, given in stories.items() if not isinstance(given, Evaluation)}
+    if asked and x is None:
+        raise ValueError("stories need the rows that they are asked about: compare(stories, x)")
+    if not asked and x is not None:
+        raise ValueError("evaluations are of rows already; leave x out, or pass stories")
+    seen = {name: view(given, x) for name, given in asked.items()}
+    ready = {name: given for name, given in stories.items() if isinstance(given, Evaluation)}
+    rows = {name: seen[name].digest if name in seen else ready[name].digest for name in stories}
+    if ready and len(set(rows.values())) > 1:
+        first = next(iter(stories))
+        others = ", ".join(repr(name) for name in stories if rows[name] != rows[first])
+        raise ValueError(
+            f"stories must be compared on the same rows, got others for {others} than for {first!r}; evaluate all of "
+            "them on the same x"
+        )
+    check_labels(y, len(next(iter(seen.values())).rows) if seen else len(next(iter(ready.values()))))
+    return {
+        name: ready[name] if name in ready else evaluate_view(seen[name], None, particles, seed) for name in stories
+    }
 
 
-def _check_stories(stories: Any) -> None:
+def check_stories(stories: Any) -> None:
+    """Raise where stories to compare are no mapping, or are not of the same rows."""
     if not isinstance(stories, Mapping):
         raise TypeError(f"stories must be a mapping such as {{'vade': story}}, got {type(stories).__name__}")
     if not stories:
@@ -190,25 +163,19 @@ def _check_stories(stories: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"the names of stories must be strings, got {name!r} of type {type(name).__name__}")
         story = found[name] = given[1] if isinstance(given, tuple) and len(given) == 2 else given
-        if not isinstance(story, Story):
+        if not isinstance(story, Story) and not isinstance(given, Evaluation):
             raise TypeError(f"stories[{name!r}] must be a probclust.Story (an instance), got {type(story).__name__}")
     sizes = {name: story.n_features for name, story in found.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"stories must have the same n_features, as they are compared on the same rows, got {sizes}")
 
 
-def _check_records(records: Any, stories: Mapping[str, Any]) -> None:
+def check_records(records: Any, stories: Mapping[str, Any]) -> None:
+    """Raise where the records of fits are not those of the stories."""
     if not (isinstance(records, Mapping) and all(isinstance(record, FitRecord) for record in records.values())):
         raise TypeError(f"records must map the names of stories to what pc.fit returned, got {records!r}")
     if set(records) != set(stories):
         raise ValueError(f"records must have the names of the stories, {sorted(stories)}, got {sorted(records)}")
-
-
-def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The mean of one value for each row, and its standard error; NaN where it is not defined."""
-    if len(values) < 2 or not np.isfinite(values).all():
-        return float(values.mean()), np.nan
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def _warn(

@@ -55,12 +55,13 @@ class Measure:
         return "columns " + ", ".join(f"{n} {kind}" for kind, n in runs)
 
 
-def measure_of(story: Story, x: Any) -> Measure:
+def measure_of(story: Story, x: Any, clusters: Tensor | None = None) -> Measure:
     """The measure that a story's likelihood is a density of.
 
     Args:
         story: any story.
         x: (rows, n_features); a few rows are looked at.
+        clusters: (rows,) those of `pc.predict`, where they are known.
     """
     rows = admit(story, x)[:8]
     try:
@@ -71,19 +72,20 @@ def measure_of(story: Story, x: Any) -> Measure:
     if max(times.values()) > 1:  # such as x > 0.5, which looks like column 1 repeated
         return Measure((f"a transformation of x by {type(story).__qualname__}",))
     kinds = [UNOBSERVED] * story.n_features
-    for site in _observed(story, rows):
+    for site in _observed(story, rows, predict(story, rows) if clusters is None else clusters[:8]):
         for column, kind in zip(found[site.name].tolist(), _kinds(site), strict=True):
             kinds[column] = kind
     return Measure(tuple(kinds))
 
 
-def why_no_density(story: Story, x: Any) -> str | None:
+def why_no_density(story: Story, x: Any, clusters: Tensor | None = None) -> str | None:
     """Why a story's log joint is no log density of these rows; None where it is one.
 
     Args:
         story: any story.
         x: (rows, n_features). All rows are looked at: a value outside the support of its distribution, such as grey
             under a Bernoulli, still gets a number, which is then a score.
+        clusters: (rows,) those of `pc.predict`, where they are known.
     """
     if not story.is_density:
         return "its log joint is no log density of x (is_density = False)"
@@ -93,7 +95,7 @@ def why_no_density(story: Story, x: Any) -> str | None:
     reason = _why_no_log_joint(_a_pass(story, rows[:8]))
     if reason is not None:
         return reason
-    for site in _observed(story, rows):
+    for site in _observed(story, rows, predict(story, rows) if clusters is None else clusters):
         fn = base_of(site.fn)
         try:
             inside = fn.support.check(site.value)
@@ -127,12 +129,11 @@ def _why_no_log_joint(joint: Joint) -> str | None:
     return None
 
 
-def _observed(story: Story, rows: Rows) -> Iterator[Site]:
+def _observed(story: Story, rows: Rows, clusters: Tensor) -> Iterator[Site]:
     """The observed sites, chunk by chunk, under each row's most probable cluster."""
-    labels = predict(story, rows)
     for part, batch in chunks(story, rows):
         with evaluating(story, 0):
-            joint = trace_joint(story.model, story.complete_guide, batch, cluster=labels[part].to(batch.device))
+            joint = trace_joint(story.model, story.complete_guide, batch, cluster=clusters[part].to(batch.device))
         yield from (site for site in joint.model.values() if site.observed)
 
 

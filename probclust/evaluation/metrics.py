@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from probclust.data.labels import label_values
 
-__all__ = ["accuracy", "ari", "contingency", "matching", "nmi"]
+__all__ = ["accuracy", "agreement", "ari", "contingency", "matching", "nmi"]
 
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -65,6 +65,11 @@ def ari(y_true: ArrayLike, y_pred: ArrayLike) -> float:
         1.0
     """
     return float(adjusted_rand_score(*_as_codes(y_true, y_pred)))
+
+
+def agreement(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
+    """All three by their names. Takes and raises what `accuracy` does."""
+    return {"accuracy": accuracy(y_true, y_pred), "nmi": nmi(y_true, y_pred), "ari": ari(y_true, y_pred)}
 
 
 def contingency(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from probclust.evaluation.evaluation import Evaluation
 from probclust.evaluation.metrics import ari
 from probclust.story.scoring import predict
 from probclust.story.story import Story
@@ -52,7 +53,7 @@ class Stability:
         )
 
 
-def stability(restarts: Mapping[str, Story] | Sequence[Story] | Any, x: Any = None) -> Stability:
+def stability(restarts: Mapping[str, Story | Evaluation] | Sequence[Any] | Any, x: Any = None) -> Stability:
     """Compare what several fits say of the same rows, whatever the numbers of their clusters.
 
     The clusters are matched one to one with those of the consensus so that most rows agree (the Hungarian method),
@@ -62,7 +63,8 @@ def stability(restarts: Mapping[str, Story] | Sequence[Story] | Any, x: Any = No
 
     Args:
         restarts: at least two fitted stories, with `x`: a sequence, or a mapping with their names. Or (R, rows)
-            clusters, such as `record.assignments` of a fit with `n_init=R`, without `x`.
+            clusters, such as `record.assignments` of a fit with `n_init=R`, or what `pc.evaluate` returned for each,
+            without `x`.
         x: (rows, n_features).
 
     Raises:
@@ -117,6 +119,7 @@ def _assignments(restarts: Any, x: Any) -> tuple[list[str], NDArray[np.int64]]:
             raise TypeError(f"restarts must be a sequence of stories or of (rows,) clusters, got {restarts!r}")
         members = list(restarts)
         names = [str(number) for number in range(len(members))]
+    members = [member.clusters.numpy() if isinstance(member, Evaluation) else member for member in members]
     if len(members) < 2:
         raise ValueError(f"stability needs at least two restarts to compare, got {len(members)}")
     if all(isinstance(member, Story) for member in members):

@@ -26,6 +26,16 @@ def check_compare(case: Case) -> None:
     require(bool(table["accuracy"].between(0, 1).all()), "pc.compare gives accuracies outside 0..1")
 
 
+def check_evaluate(case: Case) -> None:
+    """What the functions that give one number each say."""
+    story, x = case.story, case.x
+    found = pc.evaluate(story, x, torch.arange(len(x)) % story.n_clusters, particles=2)
+    require(torch.equal(found.clusters, pc.predict(story, x)), "pc.evaluate has other clusters than pc.predict")
+    close(found.responsibilities, pc.responsibilities(story, x), "pc.evaluate has other responsibilities: they")
+    if found.bound is not None:
+        close(found.bound, pc.log_likelihood(story, x, particles=2), "the bound of pc.evaluate")
+
+
 def check_inference_data(case: Case) -> None:
     """Draws for ArviZ."""
     data: Any = pc.to_inference_data(case.story, case.x[:6], draws=3)
