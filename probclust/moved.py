@@ -117,7 +117,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "recorded": ("part",),
     "recorded_loss": ("fitting.engine.graph",),
     "registry": ("story.registry", "story.installed", "story.story_file"),
-    "report": ("cli.page.page",),
+    "report": ("cli.page.reports", "cli.page.page"),
     "rescaling": ("evaluation.rescaling",),
     "restarts": ("cli.restarts",),
     "row_totals": ("fitting.row_totals",),

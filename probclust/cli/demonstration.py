@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from probclust.cli.page.page import comparison_section, page, reproduction_section, story_section
+from probclust.cli.page.page import Told, page
 from probclust.cli.page.table import rich_table
 from probclust.cli.restarts import Job, fit_side_by_side, merge
 from probclust.cli.run_folder import RunFolder
 from probclust.cli.source import Source, read_source
 from probclust.cli.terminal import show
 from probclust.data.writing import check_writable, replace_text
-from probclust.evaluation import metrics
 from probclust.evaluation.comparison import compare
+from probclust.evaluation.evaluation import evaluate
 from probclust.evaluation.findings import Findings, find
+from probclust.evaluation.metrics import agreement
 from probclust.fitting.record import versions
 from probclust.story.scoring import predict
 from probclust.story.story import Story
@@ -85,13 +85,14 @@ def run_demo(
 
     with console.status("scoring"):
         means = k_means(known, rows)
-        frame = compare(stories, rows.x, rows.y, particles=particles)
+        found = {name: evaluate(story, rows.x, rows.y, particles) for name, story in stories.items()}
+        frame = compare(found)
         frame["seconds"] = [fits[str(name)]["seconds"] for name in frame.index]
         frame = pd.concat([frame, pd.DataFrame([means], index=["k-means"])])
     findings: dict[str, Findings] = {}
     for name in frame.index[:-1]:
         with console.status(f"pictures of {name}"):
-            findings[name] = find(name, stories[name], rows.x, rows.y, particles=particles)
+            findings[name] = find(name, stories[name], found[name], rows.x, rows.y)
             _write_samples(out / name / "samples.npz", findings[name])
     commands = reproduction(out, entries, fits, seeds)
     facts = _data_facts(known, rows)
@@ -99,7 +100,7 @@ def run_demo(
     results = {
         "data": facts,
         "comparison": json.loads(frame.reset_index(names="story").to_json(orient="records")),
-        "stories": {name: {**found.facts(), "fit": fits[name]} for name, found in findings.items()},
+        "stories": {name: {**told.facts(), "fit": fits[name]} for name, told in findings.items()},
         "commands": commands,
         "versions": versions(),
         "seconds": seconds,
@@ -141,7 +142,7 @@ def k_means(train: Source, rows: Source) -> dict[str, float]:
     started = time.perf_counter()
     fitted = KMeans(N_CLUSTERS, n_init=10, random_state=0).fit(train.x.values)
     seconds = time.perf_counter() - started
-    return {**_agreement(rows.y, fitted.predict(rows.x.values)), "seconds": seconds}
+    return {**agreement(rows.y, fitted.predict(rows.x.values)), "seconds": seconds}
 
 
 def reproduction(out: Path, entries: Sequence[Entry], fits: Mapping[str, Mapping[str, Any]], seeds: int) -> list[str]:
@@ -209,18 +210,14 @@ def _keep_best(
         {
             "seed": seed,
             "bound": bound,
-            "held_out": _agreement(rows.y, predict(story, rows.x).numpy()),
-            "train": _agreement(known.y, predict(story, known.x).numpy()),
+            "held_out": agreement(rows.y, predict(story, rows.x).numpy()),
+            "train": agreement(known.y, predict(story, known.x).numpy()),
         }
         for seed, bound, story in zip(fit["settings"]["seeds"], fit["bounds"], candidates, strict=True)
     ]
     story = candidates[fit["restart"]]
     folder.write(story, fit, known.facts())
     return fit, story
-
-
-def _agreement(y: Any, clusters: NDArray[Any]) -> dict[str, float]:
-    return {name: float(getattr(metrics, name)(y, clusters)) for name in ("accuracy", "nmi", "ari")}
 
 
 def _write_samples(path: Path, found: Findings) -> None:
@@ -261,7 +258,7 @@ def _page(
         "Seconds are those of all its fits, with one thread each. k-means is scikit-learn's, best of 10 starts; it "
         "gives no density.",
     ]
-    sections = [comparison_section(frame, notes)]
+    stories = []
     for name, found in findings.items():
         fit = fits[name]
         each = ", ".join(f"{restart['held_out']['accuracy']:.3f}" for restart in fit["restarts"])
@@ -269,17 +266,17 @@ def _page(
             f"{fit['story']}. Accuracy on the rows kept out of the fit, seed by seed: {each}. Kept for its bound: seed "
             f"{fit['settings']['seed']}. Below, everything is on rows kept out of the fit, but for the losses."
         )
-        sections.append(story_section(found, fit, SHAPE, intro))
+        stories.append(Told(found, intro, fit))
     remarks = [
         f"The whole demo took {seconds:.0f} s here. Seeds: 0 to {seeds - 1} for the fits, {facts['split_seed']} for "
         "the split and the noise, 0 for every draw and for t-SNE. One seed gives one result on one machine."
     ]
-    sections.append(reproduction_section(commands, remarks))
     lead = (
         f"Three generative stories of clusters on scikit-learn's handwritten digits: fitted to "
         f"{facts['train_rows']:,} images without their labels, scored on {facts['held_out_rows']} others."
     )
-    return page("Digits, clustered by generative stories", lead, sections)
+    title = "Digits, clustered by generative stories"
+    return page(title, lead, frame, stories, commands, shape=SHAPE, notes=notes, remarks=remarks)
 
 
 def _cores() -> int:

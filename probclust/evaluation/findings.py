@@ -1,4 +1,4 @@
-"""What a fitted story says of rows, as numbers: scores, clusters, pictures' pixels. Reports show these."""
+"""What a page shows of a fitted story beside its scores: samples, reconstructions, confusion with labels, a map."""
 
 from __future__ import annotations
 
@@ -12,49 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probclust.evaluation import metrics
-from probclust.evaluation.measure import why_no_density
+from probclust.evaluation.evaluation import Evaluation
 from probclust.generate.embedding import reconstruct
 from probclust.generate.sampling import sample
 from probclust.story.columns import rows_of
 from probclust.story.rows import admit
-from probclust.story.scoring import log_joint, log_likelihood, predict, responsibilities
 from probclust.story.story import Story
 
 MAX_POINTS = 2000
 """Rows in the two-dimensional picture, at most; t-SNE takes long for more."""
-
-
-def scores(story: Story, x: Any, y: Any = None, *, particles: int = 100, seed: int = 0) -> dict[str, Any]:
-    """Score a story on rows.
-
-    Args:
-        story: any story.
-        x: (rows, n_features).
-        y: (rows,) labels, which only score; None where there are none.
-        particles: draws per row for the bound.
-        seed: of the draws.
-
-    Returns:
-        log_likelihood and se: mean bound on log p(x) over the rows and its standard error, in nats; None where the
-        story is no density of x, and why_no_density then says why. accuracy, nmi and ari, where y is given. sizes:
-        rows in each cluster. entropy: of p(cluster | x), mean over the rows, in nats. rows: their number.
-    """
-    x = admit(story, x)
-    reason = why_no_density(story, x)
-    bound = None if reason else log_likelihood(story, x, particles=particles, seed=seed).double()
-    found: dict[str, Any] = {
-        "log_likelihood": None if bound is None else float(bound.mean()),
-        "se": None if bound is None or len(bound) < 2 else float(bound.std() / len(bound) ** 0.5),
-    }
-    if reason:
-        found["why_no_density"] = reason
-    weights = responsibilities(story, x)
-    clusters = weights.argmax(1)
-    if y is not None:
-        found |= {name: getattr(metrics, name)(y, clusters.numpy()) for name in ("accuracy", "nmi", "ari")}
-    found["sizes"] = clusters.bincount(minlength=story.n_clusters).tolist()
-    found["entropy"] = float(torch.special.entr(weights.double()).sum(1).mean())
-    return found | {"rows": len(clusters)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +67,7 @@ class Findings:
 
     Attributes:
         name: the run's.
-        scores: those of `scores`.
-        clusters: (rows,) most probable cluster of each row.
+        evaluation: clusters and scores.
         confusion: with the labels, where there are any.
         points: (n, 2) picture of the log joint (`embedding`), and the rows it shows in `shown`.
         shown: (n,) row numbers.
@@ -113,8 +78,7 @@ class Findings:
     """
 
     name: str
-    scores: dict[str, Any]
-    clusters: NDArray[np.int64]
+    evaluation: Evaluation
     confusion: Confusion | None
     points: NDArray[np.float64] | None
     shown: NDArray[np.int64]
@@ -126,8 +90,8 @@ class Findings:
     def facts(self) -> dict[str, Any]:
         """As JSON."""
         return {
-            "scores": self.scores,
-            "clusters": self.clusters.tolist(),
+            "scores": self.evaluation.facts(),
+            "clusters": self.evaluation.clusters.tolist(),
             "confusion": None if self.confusion is None else self.confusion.facts(),
             "embedding": None
             if self.points is None
@@ -143,32 +107,28 @@ def _rounded(values: Tensor | None) -> Any:
     return None if values is None else np.round(values.double().numpy(), 4).tolist()
 
 
-def find(
-    name: str, story: Story, x: Any, y: Any = None, *, particles: int = 100, seed: int = 0, n_images: int = 10
-) -> Findings:
-    """Score, cluster, sample and picture.
+def find(name: str, story: Story, evaluation: Evaluation, x: Any, y: Any = None, *, n_images: int = 10) -> Findings:
+    """Sample and picture; nothing that the evaluation holds is computed again.
 
     Args:
         name: of the run.
         story: any story.
+        evaluation: of the story on these rows; every draw is made under its seed.
         x: (rows, n_features).
         y: (rows,) labels or None.
-        particles: draws per row for the bound.
-        seed: of every draw.
         n_images: draws from each cluster, and rows to reconstruct.
     """
     x = admit(story, x)
-    clusters = predict(story, x).numpy()
+    clusters, seed = evaluation.clusters.numpy(), evaluation.seed
     rng = np.random.default_rng(seed)
     shown = np.sort(rng.permutation(len(x))[:MAX_POINTS])
     picked = x[_spread(clusters, n_images, rng)]
     samples, why_no_samples = draw_by_cluster(story, n_images, seed)
     return Findings(
         name=name,
-        scores=scores(story, x, y, particles=particles, seed=seed),
-        clusters=clusters,
+        evaluation=evaluation,
         confusion=None if y is None else confusion(y, clusters, story.n_clusters),
-        points=embedding(log_joint(story, x[shown]).numpy(), seed),
+        points=embedding(evaluation.log_joint[shown].numpy(), seed),
         shown=shown,
         samples=samples,
         originals=picked,

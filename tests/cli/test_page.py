@@ -13,9 +13,11 @@ import torch
 import probclust as pc
 from probclust.cli.demonstration import Entry, run_demo, write_data
 from probclust.cli.main import main
-from probclust.cli.page.page import page
+from probclust.cli.page.page import Told, page
+from probclust.evaluation.findings import find
 from tests.story.test_story_file import STORY
 from tests.support.archives import arrays
+from tests.support.stories import Poissons
 
 pytest.importorskip("matplotlib")
 
@@ -135,24 +137,36 @@ def test_a_page_says_whether_the_rows_are_those_of_the_fit(run, tmp_path, capsys
         assert whose in capsys.readouterr().out
 
 
-def test_the_seed_reaches_every_draw(run, tmp_path, monkeypatch):
-    from probclust.cli.page import page as report
-
-    seeds = []
-
-    def compare(*arguments, seed, **options):
-        seeds.append(seed)
-        return pc.compare(*arguments, seed=seed, **options)
-
-    monkeypatch.setattr(report, "compare", compare)
-    folder = run("one", blobs().x)
-    assert command("report", folder, "--seed", 7, "--out", tmp_path / "page.html") == 0
-    assert seeds == [7]
-    assert "--seed 7" in (tmp_path / "page.html").read_text()
+def test_the_seed_reaches_every_draw(tmp_path):
+    x, data, run = blobs().x, tmp_path / "rows.npz", tmp_path / "run"
+    np.savez(data, x=x)
+    small = ["--set", "hidden=[8]", "--set", "latent_dim=2", "--recipe", "pretrain_epochs=1"]
+    assert command("fit", "vade", "--data", data, "--clusters", 3, "--epochs", 1, "--out", run, *small) == 0
+    story, shown = pc.load(run / "story.safetensors"), {}
+    for seed in (0, 7):
+        out = tmp_path / f"{seed}.html"
+        assert command("report", run, "--seed", seed, "--particles", 1, "--out", out) == 0
+        text = " ".join(Checked(out.read_text()).text)
+        row = pc.compare({"run": story}, x, particles=1, seed=seed).loc["run"]
+        shown[seed] = f"{row['log_likelihood']:,.2f} ± {row['se']:,.2f}".replace("-", "−")
+        assert shown[seed] in text
+        assert f"--seed {seed}" in text
+        assert f"under seed {seed}." in text
+    assert shown[0] != shown[7]
 
 
 def test_what_users_name_is_escaped():
-    assert "<b>" not in page("<b>", "<b>", [])
+    story, x = Poissons(4, 3), torch.poisson(torch.full((9, 4), 2.0))
+    found = pc.evaluate(story, x, ["<b>", "b", "'\"&"] * 3)
+    told = Told(find("<b>", story, found, x, ["<b>", "b", "'\"&"] * 3), "<b>")
+    text = page("<b>", "<b>", pc.compare({"<b>": found}), [told], ["<b>"], shape=(2, 2), notes=["<b>"], remarks=["<b>"])
+    assert "<b>" not in text
+    words = Checked(text).text
+    assert words.count("<b>") == 3 + 2 + 2 + 2 + 2  # head and lead, table, heading, labels and matches, reproduction
+    assert "'\"&" in words
+
+
+# The demo
 
 
 def test_the_demo_splits_at_random_and_keeps_its_noise_within_a_grey_level(tmp_path):

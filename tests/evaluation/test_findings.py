@@ -5,11 +5,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from scipy.special import entr
 
 import probclust as pc
-from probclust.cli.page.page import story_section
-from probclust.evaluation.findings import confusion, embedding, find, scores
+from probclust.cli.page.page import Told, page
+from probclust.evaluation.findings import confusion, embedding, find
 from tests.support.stories import Poissons
 
 
@@ -23,29 +22,6 @@ def mixture(blobs):
     story = pc.models.GaussianMixture(4, 3)
     pc.fit(story, blobs.x, epochs=1)
     return story
-
-
-def test_scores_are_those_of_their_functions(mixture, blobs):
-    found = scores(mixture, blobs.x, blobs.y)
-    rows = pc.log_likelihood(mixture, blobs.x).double().numpy()
-    assert found["log_likelihood"] == pytest.approx(rows.mean())
-    assert found["se"] == pytest.approx(rows.std(ddof=1) / 150**0.5)
-    assert found["accuracy"] == pc.metrics.accuracy(blobs.y, pc.predict(mixture, blobs.x))
-    assert sum(found["sizes"]) == found["rows"] == 150
-    weights = pc.responsibilities(mixture, blobs.x).numpy()
-    assert found["entropy"] == pytest.approx(entr(weights).sum(1).mean(), abs=1e-6)
-
-
-def test_a_story_that_is_no_density_has_no_bound(blobs):
-    story = pc.models.VaDE(4, 3, latent_dim=2, hidden=(5,), likelihood="bernoulli")
-    found = scores(story, (blobs.x - blobs.x.min()) / np.ptp(blobs.x))
-    assert found["log_likelihood"] is None
-    assert found["why_no_density"]
-    assert "accuracy" not in found
-
-
-def test_a_single_row_has_no_standard_error(mixture, blobs):
-    assert scores(mixture, blobs.x[:1])["se"] is None
 
 
 def test_confusion_puts_matched_clusters_on_the_diagonal():
@@ -78,7 +54,7 @@ def test_the_picture_stands_rows_that_a_cluster_cannot_give():
 
 
 def test_findings_hold_draws_of_each_cluster_and_reconstructions(mixture, blobs):
-    found = find("gmm", mixture, torch.as_tensor(blobs.x), blobs.y, n_images=7)
+    found = findings("gmm", mixture, torch.as_tensor(blobs.x), blobs.y, n_images=7)
     assert found.samples.shape == (3, 7, 4)
     for k, draws in enumerate(found.samples):
         assert (pc.predict(mixture, draws) == k).float().mean() > 0.8
@@ -91,9 +67,13 @@ def test_findings_hold_draws_of_each_cluster_and_reconstructions(mixture, blobs)
 def test_findings_repeat_and_leave_the_random_state_alone(mixture, blobs):
     x = torch.as_tensor(blobs.x)
     state = torch.get_rng_state()
-    one, other = (find("gmm", mixture, x).facts() for _ in range(2))
+    one, other = (findings("gmm", mixture, x).facts() for _ in range(2))
     assert one == other
     assert torch.equal(state, torch.get_rng_state())
+
+
+def findings(name, story, x, y=None, **options):
+    return find(name, story, pc.evaluate(story, x, y, particles=2), x, y, **options)
 
 
 class Squares(Poissons):
@@ -106,7 +86,7 @@ class Squares(Poissons):
 
 
 def test_a_story_without_columns_of_x_has_no_draws_of_rows(blobs):
-    found = find("squares", Squares(4, 3), torch.as_tensor(blobs.x))
+    found = findings("squares", Squares(4, 3), torch.as_tensor(blobs.x))
     assert found.samples is None
     assert "observes a transformation of x" in found.why_no_samples
     assert found.reconstructions is None
@@ -116,17 +96,18 @@ def test_a_conditional_story_has_draws_where_it_can_generate_and_else_says_why_n
     x = torch.as_tensor(blobs.x)
     damic = pc.models.DAMIC(4, 3, latent_dim=2, hidden=(8,), gate_hidden=(8,))
     for story in (damic, pc.models.DCN(4, 3, latent_dim=2, hidden=(8,))):
-        without = find("no density of codes yet", story, x, n_images=5)
+        without = findings("no density of codes yet", story, x, n_images=5)
         assert without.samples is None
         assert "fit_codes" in without.facts()["why_no_samples"]
     damic.fit_codes(x)
-    found = find("damic", damic, x, n_images=5)
+    found = findings("damic", damic, x, n_images=5)
     assert found.why_no_samples is None
     torch.testing.assert_close(
         found.samples[2], pc.sample(damic, 15, torch.arange(3).repeat_interleave(5), 0)["x"][10:]
     )
-    dec = find("dec", pc.models.DEC(4, 3, latent_dim=2, hidden=(8,)), x)
-    fit = {"settings": {}, "bounds": [], "history": [], "restart": 0}
+    dec = findings("dec", pc.models.DEC(4, 3, latent_dim=2, hidden=(8,)), x)
     assert dec.samples is None
     assert "DEC conditions on x" in dec.why_no_samples
-    assert "DEC conditions on x" in story_section(dec, fit, None, "")
+    with pytest.warns(pc.ComparisonWarning):
+        frame = pc.compare({"dec": dec.evaluation})
+    assert "No draws of x are shown: DEC conditions on x" in page("", "", frame, [Told(dec, "")], [])

@@ -37,13 +37,13 @@ def evaluate(
     from probclust.cli.source import read_source
     from probclust.cli.terminal import show
     from probclust.data.writing import check_writable, replace_text
-    from probclust.evaluation.findings import scores
+    from probclust.evaluation.evaluation import evaluate as evaluation_of
 
     if out is not None:
         check_writable(out, "--json")
     [(name, (folder, fitted))] = open_runs([run], story).items()
     source = read_source(data, label, reading=reading, missing=fitted.missing)
-    found = scores(fitted, source.x, source.y, particles=particles)
+    found = evaluation_of(fitted, source.x, source.y, particles=particles).facts()
     found["rows_of_the_fit"] = folder.was_fitted_to(fitted, source.x)
     table = Table(box=None, show_header=False, pad_edge=False)
     for heading, text in _lines(found):

@@ -39,7 +39,7 @@ def report(
     """Write an HTML page about runs. It compares them, and shows clusters, images and losses."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out must end in .html, got {out}")
-    from probclust.cli.page.page import report_runs
+    from probclust.cli.page.reports import report_runs
     from probclust.cli.source import read_source
     from probclust.data.writing import check_writable, replace_text
     from probclust.generate.image_grid import need_matplotlib
