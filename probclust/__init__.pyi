@@ -16,6 +16,7 @@ from . import starts as starts
 from . import story as story
 from . import testing as testing
 from . import weights as weights
+from .cli.page.reports import report as report
 from .errors import ComparisonWarning as ComparisonWarning
 from .errors import ContractError as ContractError
 from .errors import FitWarning as FitWarning

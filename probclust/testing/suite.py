@@ -14,7 +14,7 @@ from probclust.testing.case import Case, NotApplicable, nothing_moved
 from probclust.testing.draws import check_impute, check_modes, check_pictures, check_reconstruct, check_sample
 from probclust.testing.fits import check_copies, check_fit, check_known_clusters, check_restarts, check_save
 from probclust.testing.scores import check_contract, check_log_joint, check_scores
-from probclust.testing.tables import check_compare, check_estimator, check_evaluate, check_inference_data
+from probclust.testing.tables import check_compare, check_estimator, check_evaluate, check_inference_data, check_report
 
 CHECKS: dict[str, Callable[[Case], None]] = {
     "the contract": check_contract,
@@ -33,6 +33,7 @@ CHECKS: dict[str, Callable[[Case], None]] = {
     "pc.prototypes, pc.predictive_check": check_pictures,
     "pc.evaluate": check_evaluate,
     "pc.compare": check_compare,
+    "pc.report": check_report,
     "pc.to_inference_data": check_inference_data,
     "pc.DeepMixture": check_estimator,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -34,6 +36,17 @@ def check_evaluate(case: Case) -> None:
     close(found.responsibilities, pc.responsibilities(story, x), "pc.evaluate has other responsibilities: they")
     if found.bound is not None:
         close(found.bound, pc.log_likelihood(story, x, particles=2), "the bound of pc.evaluate")
+
+
+def check_report(case: Case) -> None:
+    """The page."""
+    with TemporaryDirectory() as folder:
+        try:
+            found = pc.report({"one": case.story}, case.x, out=Path(folder) / "page.html", particles=2)
+        except ImportError as error:
+            raise NotApplicable(str(error)) from None
+        require((Path(folder) / "page.html").stat().st_size > 0, "pc.report writes nothing")
+    require(len(found["one"]) == len(case.x), "pc.report scores other rows")
 
 
 def check_inference_data(case: Case) -> None:

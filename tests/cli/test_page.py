@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 
 import probclust as pc
 from probclust.cli.demonstration import Entry, run_demo, write_data
@@ -164,6 +167,78 @@ def test_what_users_name_is_escaped():
     words = Checked(text).text
     assert words.count("<b>") == 3 + 2 + 2 + 2 + 2  # head and lead, table, heading, labels and matches, reproduction
     assert "'\"&" in words
+
+
+# From Python
+
+
+def test_a_strangers_story_is_reported(tmp_path):
+    torch.manual_seed(0)
+    story, other = Poissons(4, 3), Poissons(4, 2)
+    x = torch.poisson(torch.full((60, 4), 2.0))
+    y = ["a", "b", "c"] * 20
+    record = {"mine": pc.fit(story, x, epochs=2), "other": pc.fit(other, x[:30], epochs=1)}
+    out = tmp_path / "new folder" / "page.html"
+    found = pc.report({"other": other, "mine": story}, x, y, out, particles=2, records=record, image_shape=(2, 2))
+    assert list(found) == ["other", "mine"]
+    assert found["mine"].accuracy == pc.metrics.accuracy(y, pc.predict(story, x))
+    page = Checked(out.read_text())
+    words = " ".join(page.text)
+    assert page.elsewhere == [link for link in page.elsewhere if link.startswith("#")]
+    assert len(page.images) == 3 + 2 + 2 + 2
+    assert page.charts == 4
+    assert "Poissons, scored on the rows it was fitted to." in words
+    assert "Poissons, scored on other rows than it was fitted to." in words
+    assert "2 fitted stories on 60 rows of 4 features." in words
+    assert (
+        "pc.report(stories, x, y, out='page.html', particles=2, seed=0, records=records, image_shape=(2, 2))" in words
+    )
+    without = pc.report({"mine": story}, x.numpy(), out=str(out))
+    assert without["mine"].accuracy is None
+    words = " ".join(Checked(out.read_text()).text)
+    assert "Poissons, 3 clusters." in words
+    assert "ACC" not in words
+
+
+def test_a_data_set_tells_the_shape_of_its_images(tmp_path):
+    digits = pc.data.load("digits")
+    few = replace(digits, x=digits.x[:40], y=digits.y[:40])
+    story = pc.models.GaussianMixture(64, 2, "spherical")
+    pc.report({"gmm": story}, few, few.y, tmp_path / "page.html")
+    assert len(Checked((tmp_path / "page.html").read_text()).images) == 2 + 2
+
+
+def test_wrong_arguments_are_refused_before_any_work(tmp_path, monkeypatch):
+    story, x, out = Poissons(4, 3), torch.poisson(torch.full((9, 4), 2.0)), tmp_path / "page.html"
+    pc.predict(story, x)
+    monkeypatch.setattr(Poissons, "model", None)
+    refused = [
+        ((([story], x), {}), TypeError, "must be a mapping"),
+        ((({}, x), {}), ValueError, "at least one story"),
+        ((({"a": (StandardScaler(), story)}, x), {}), TypeError, r"must be a probclust\.Story itself"),
+        ((({"a": story}, x[:, :2]), {}), ValueError, "expected 4 features"),
+        ((({"a": story}, x, [0, 1]), {}), ValueError, "one entry for each row"),
+        ((({"a": story}, x), {"out": tmp_path / "page.pdf"}), ValueError, r"out must end in \.html"),
+        ((({"a": story}, x), {"out": 3}), TypeError, "out must be the path"),
+        ((({"a": story}, x), {"out": tmp_path}), ValueError, r"out must end in \.html"),
+        ((({"a": story}, x), {"particles": 0}), ValueError, "particles must be"),
+        ((({"a": story}, x), {"seed": 1.5}), ValueError, "seed must be"),
+        ((({"a": story}, x), {"records": {}}), ValueError, "records must have the names"),
+        ((({"a": story}, x), {"image_shape": (3, 3)}), ValueError, "need 9 columns, got 4"),
+    ]
+    for (arguments, options), error, message in refused:
+        with pytest.raises(error, match=message):
+            pc.report(*arguments, **{"out": out, **options})
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        pc.report({"a": story}, x, out=tmp_path / "folder.html")
+    assert not out.exists()
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'probclust\[plot\]'"):
+        pc.report({"a": Poissons(4, 3)}, torch.ones(9, 4), out=tmp_path / "page.html")
 
 
 # The demo

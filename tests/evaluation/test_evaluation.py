@@ -144,6 +144,15 @@ def test_each_number_is_computed_once(counted):
     assert passes(counted) == 0
 
 
+@pytest.mark.filterwarnings("ignore::probclust.errors.ComparisonWarning")  # few particles, and that is said
+def test_a_page_costs_no_more_than_its_evaluations(counted, tmp_path):
+    pytest.importorskip("matplotlib")
+    x, y = pc.sample(counted, N_ROWS, seed=1)["x"], np.arange(N_ROWS) % 3
+    counted.seen = 0
+    pc.report({"one": counted}, x, y, tmp_path / "page.html", particles=PARTICLES)
+    assert passes(counted) == 2 + PARTICLES
+
+
 def test_stability_takes_evaluations(mixture, blobs):
     other = pc.models.GaussianMixture(4, 2)
     x = blobs.x
