@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from probclust.data.labels import label_values
 
-__all__ = ["accuracy", "agreement", "ari", "contingency", "matching", "nmi"]
+__all__ = ["accuracy", "ari", "contingency", "matching", "nmi"]
 
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:

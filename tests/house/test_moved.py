@@ -21,9 +21,11 @@ OLD: dict[str, str] = json.loads((Path(__file__).parent / "old_names.json").read
 REMOVED = {
     "probclust.cli": "app main options",  # the entry point is probclust.cli.main:main
     "probclust.commands.options": "console",  # never used outside its module, nor are the others without a remark
+    "probclust.comparison": "Entry",  # probclust.evaluation.evaluation.View
     "probclust.data.files": "CSR_PARTS",
     "probclust.dissimilarities.named": "BY_NAME",  # dissimilarities_by_name()
     "probclust.distributions": "UnitLength unit_length",
+    "probclust.findings": "scores",  # probclust.evaluate
     "probclust.fitting": "GPU_SHARE LEARNT",
     "probclust.likelihoods.named": "BY_NAME",  # likelihoods_by_name()
     "probclust.likelihoods.totals": "given_totals",
@@ -31,6 +33,7 @@ REMOVED = {
     "probclust.networks": "ACTIVATIONS bounded_scale check_sizes checked_network",
     "probclust.priors.latent_tree": "SEARCH_ROWS START_ROWS",
     "probclust.program_state": "Attributes",
+    "probclust.report": "comparison_section reproduction_section story_section",
 }
 """Names that are gone on purpose; all else is found under its old path."""
 
