@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data),)
 export PROBCLUST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: install demo test check lint types package docs bench bench-full
+.PHONY: install demo test check lint types package docs bench bench-full story prior likelihood objective start
 
 install: .venv/installed
 
@@ -22,6 +22,10 @@ demo: install
 # One thread for each of the parallel workers: more only compete for the cores.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+# make story NAME=TopicMixture: a file to write in, with a test that passes, and the lines that make it known.
+story prior likelihood objective start:
+	@$(PYTHON) docs/developer/new.py $@ "$(NAME)"
 
 check: lint types docs package
 

@@ -20,6 +20,10 @@ PAGE = """# {name}
       show_root_heading: false
       show_root_toc_entry: false
 """
+PART = """::: {path}
+    options: {{ heading_level: 3, members: false }}
+
+By name: `"{name}"`."""
 MARK = re.compile(r"^<!-- all (\w+) of (probclust[\w.]*) -->$", re.MULTILINE)
 """`<!-- all priors_by_name of probclust.priors.named -->`: a heading and a docstring for each class of that table."""
 
@@ -44,10 +48,7 @@ def listed(table: str, module: str) -> str:
         for name, cls in classes.items()
         if cls.__module__.startswith(f"{room}.") and "dissimilarities" not in cls.__module__
     }
-    return "\n\n".join(
-        f'::: {cls.__module__}.{cls.__qualname__}\n    options: {{ heading_level: 3, members: false }}\n\nBy name: `"{name}"`.'
-        for cls, name in own.items()
-    )
+    return "\n\n".join(PART.format(path=f"{cls.__module__}.{cls.__qualname__}", name=name) for cls, name in own.items())
 
 
 def on_config(config: Any) -> Any:

@@ -190,9 +190,8 @@ def stop_after(epochs: int, inner: Callable[..., Any]) -> Callable[..., Any]:
 
 def main() -> None:
     """Write the stories, the checkpoints and the numbers."""
-    from probclust.training import Trainer
-
     from probclust import fit_loop
+    from probclust.training import Trainer
 
     torch.set_num_threads(1)
     here = Path(pc.__file__).parent
