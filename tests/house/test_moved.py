@@ -34,6 +34,7 @@ REMOVED = {
     "probclust.priors.latent_tree": "SEARCH_ROWS START_ROWS",
     "probclust.program_state": "Attributes",
     "probclust.report": "comparison_section reproduction_section story_section",
+    "probclust.shared_draws": "current_share shared_draw sharing",  # probclust.fitting.devices.shared_draws.SharedDraws
 }
 """Names that are gone on purpose; all else is found under its old path."""
 
