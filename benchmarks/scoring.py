@@ -30,18 +30,16 @@ PARTICLES = 5
 
 
 def vade(story: Any, x: Tensor, particles: int) -> None:
-    hidden = story.encoder.trunk(x)
-    loc, _ = story.encoder.loc(hidden), story.encoder.log_variance(hidden)
+    hidden = story.codec.encoder.trunk(x)
+    loc, _ = story.codec.encoder.loc(hidden), story.codec.encoder.log_variance(hidden)
     for _ in range(particles):
-        story.decoder(loc)
+        story.codec.decoder(loc)
 
 
 def mixture_of_vaes(story: Any, x: Tensor, particles: int) -> None:
-    out = (
-        story.encoders.network(x) if hasattr(story.encoders, "network") else story.encoders(x, story.every_cluster).loc
-    )
+    out = story.experts.encoders.network(x)
     for _ in range(particles):
-        story.decoders(out[..., : story.latent_dim])
+        story.experts.decoders(out[..., : story.experts.latent_dim])
 
 
 def cpu_seconds(function: Callable[[], Any]) -> float:

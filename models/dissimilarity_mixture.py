@@ -10,11 +10,10 @@ local latents, so the log joint of row x and cluster k is exact,
 
     log a_k - alpha V(x, theta_k) - log beta_k.
 
-Its softmax over k is the paper's responsibility, equation 5; its argmax the paper's assignment, equation 15.
-
-Unlike the paper, which learns the biases b = log(a_k / beta_k) of equation 10 as one, the normaliser beta_k is known
-in closed form: the mixture is a density, with a likelihood and samples. Unlike the paper, which holds alpha fixed and
-minimises V to the soft-assigned parameters (equation 7), the likelihood is maximised, over alpha too.
+Its softmax over k is the paper's responsibility, equation 5; its argmax the paper's assignment, equation 15. Unlike the
+paper, which learns the biases b = log(a_k / beta_k) of equation 10 as one, the normaliser beta_k is known in closed
+form: the mixture is a density, with a likelihood and samples. Unlike the paper, which holds alpha fixed and minimises V
+to the soft-assigned parameters (equation 7), the likelihood is maximised, over alpha too.
 
 Source: J. S. Lara, F. A. Gonzalez, "Dissimilarity mixture autoencoder for deep clustering", 2020, equations 3-6 and
 14-15; starts in its section 4.2.
@@ -28,13 +27,10 @@ import pyro
 import torch
 from torch import Tensor
 
+from probclust.priors import Weights, weights_named
 from probclust.priors.dissimilarities import Dissimilarity, LearnAlpha, dissimilarity_named
-from probclust.priors.weights import WeightsOption, start_weights, weights_named
-from probclust.starts.medoids import kmedoids_start
-from probclust.starts.mixture import mixture_start
-from probclust.story.global_guide import Kind
-from probclust.story.recipe import START, SVI, Compute, Run, Step
-from probclust.story.story import Story
+from probclust.starts import kmedoids_start, mixture_start
+from probclust.story import SVI, Compute, GuideKind, Run, Step, Story
 
 
 class DissimilarityMixture(Story):
@@ -48,14 +44,11 @@ class DissimilarityMixture(Story):
         alpha: inverse temperature of a named dissimilarity, fixed or at the start; None for its own default.
         learn_alpha: of a named dissimilarity: learn one alpha ("shared", True), one per cluster ("cluster"), or
             hold it (False, as "mahalanobis" always does: its covariances learn the scale).
-        weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
-            `probclust.priors.weights`.
-        global_guide: posterior of weights that have a prior, see `Story`.
+        weights, global_guide: p(cluster), a name or a part of `probclust.weights`, and its posterior, see `Story`.
 
     Examples:
         >>> import torch, probclust as pc
-        >>> story = DissimilarityMixture(2, n_clusters=3, dissimilarity="manhattan")
-        >>> pc.log_joint(story, torch.randn(5, 2)).shape
+        >>> pc.log_joint(DissimilarityMixture(2, n_clusters=3, dissimilarity="manhattan"), torch.randn(5, 2)).shape
         torch.Size([5, 3])
     """
 
@@ -68,14 +61,12 @@ class DissimilarityMixture(Story):
         dissimilarity: str | Dissimilarity = "squared_euclidean",
         alpha: float | None = None,
         learn_alpha: LearnAlpha = True,
-        weights: WeightsOption = "learned",
-        global_guide: Kind = "conjugate",
+        weights: str | Weights = "learned",
+        global_guide: GuideKind = "conjugate",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
         self.weights = weights_named(weights, n_clusters)
-        self.may_empty = self.weights.may_empty
         self.dissimilarity = dissimilarity_named(dissimilarity, n_features, n_clusters, alpha, learn_alpha)
-        self.is_density = self.dissimilarity.is_density
 
     def model(self, x: Tensor) -> None:
         """p(cluster) p(x | cluster)."""
@@ -103,13 +94,12 @@ class DissimilarityMixture(Story):
         ]
 
     def _between_rows(self, x: Tensor, centres: Tensor) -> Tensor:
-        extra = self.dissimilarity.theta[1:]  # of Mahalanobis: the identity does, before there are clusters
-        eye = [torch.eye(self.n_features).to(x) for _ in extra]
-        return self.dissimilarity.between(x, centres, *eye)
+        more = self.dissimilarity.theta[1:]  # of Mahalanobis: the identity does, before there are clusters
+        return self.dissimilarity.between(x, centres, *(torch.eye(self.n_features).to(x) for _ in more))
 
     @torch.no_grad()
     def _centres(self, run: Run) -> None:
-        labels = run.memory[START]
+        labels = run.memory.labels
         self.dissimilarity.start(run.x, labels)
         counts = labels.bincount(minlength=self.n_clusters) + 1e-3
-        start_weights(self, counts / counts.sum(), len(labels))
+        self.start_weights(counts / counts.sum(), len(labels))

@@ -13,16 +13,12 @@ and a factor -lambda_c V(h, theta~), so that the log joint of a row and cluster 
 
 So `pc.responsibilities` gives s, and `pc.elbo` minus the paper's loss (equation 13) of each row, less the constant
 D/2 log(pi / lambda_r), which falls away where lambda_r = 0. It is no density of x: s is that of the dissimilarity
-mixture on h, whose own p(h) the paper leaves out of its loss (equation 7).
+mixture on h, whose own p(h) the paper leaves out of its loss (equation 7). Mahalanobis' theta is the centre and the
+Cholesky factor of S: a mixture of factors is a factor again. Unlike the paper, whose S multiplies h - m, S is inverted,
+as in a Gaussian. Nothing in equation 13 keeps S from growing, or codes from shrinking, but that training is short.
 
-V is any of `probclust.dissimilarities`, and its theta what that needs. Mahalanobis' are the centre and the Cholesky
-factor of S: a mixture of factors is a factor again. Unlike the paper, whose S multiplies h - m, S is inverted, as in a
-Gaussian, so that it is in the units of a covariance. Nothing in equation 13 keeps S from growing, or the codes from
-shrinking, but that training is short and its steps are small.
-
-Samples: the story has no p(x), but decodes codes. `fit_codes`, the recipe's last step, fits the density
-exp(-alpha_k V(h, theta_k)) / beta_k of the same dissimilarity to each cluster's codes; `pc.sample` decodes draws from
-it (the paper names that way in its section 3.2, and takes none).
+`pc.sample` decodes draws from the density exp(-alpha_k V(h, theta_k)) / beta_k of the same dissimilarity, fitted to
+each cluster's codes (`CodeSampler`; the paper names that way in its section 3.2, and takes none).
 
 Source: J. S. Lara, F. A. Gonzalez, "Dissimilarity mixture autoencoder for deep clustering", 2020, equations 7-13;
 architecture and recipe in its section 4.2 and supplement 7.
@@ -32,7 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -41,50 +37,39 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.data.kinds import ImageShape
 from probclust.distributions.full_precision import in_full
-from probclust.networks.codes import encode_all, rescale_codes
-from probclust.networks.stacked import check_sizes, mlp
+from probclust.generate.code_sampler import CodeSampler
+from probclust.networks import Codec
 from probclust.part import fresh
-from probclust.priors.codes import cluster_moments
-from probclust.priors.dissimilarities import Dissimilarity, dissimilarity_named
-from probclust.starts.fourier import fourier_start
-from probclust.starts.medoids import kmedoids_start
-from probclust.starts.pretraining import Augment
-from probclust.starts.start import chosen_pretraining, pretrained_start
-from probclust.story.chunks import chunks, evaluating
-from probclust.story.recipe import START, SVI, Compute, Run, Step
-from probclust.story.rows import admit
-from probclust.story.scoring import predict
-from probclust.story.story import Story
+from probclust.priors import CodeDensity, Dissimilarity, cluster_moments, dissimilarity_named, on_sphere
+from probclust.starts import Start, fourier_start, kmeans_start, kmedoids_start
+from probclust.story import SVI, Compute, Run, Step, admit, evaluating
+from probclust.story.chunks import chunks
 
 
-class DMAE(Story):
+class DMAE(CodeSampler):
     """The dissimilarity mixture autoencoder.
 
     Args:
         n_features: D, columns of x.
         n_clusters: K.
         latent_dim: L, size of the code h; None for the shallow variant, which has no networks: h = x.
-        hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
+        hidden, activation: of the networks, see `probclust.networks.Codec`.
         dissimilarity: V: a name that `DissimilarityMixture` takes, or a part of `probclust.dissimilarities` built for
-            n_features=latent_dim, such as `Custom` with a function of yours. The part's own alpha counts in the
-            density that samples come from, not in s.
+            n_features=latent_dim, whose own alpha counts in the density that samples come from, not in s.
         alpha: inverse temperature of s; the larger, the sparser. Codes are scaled to standard deviation 1 at the start.
-        lambda_r: weight of the squared error of the reconstruction; 0 leaves it out.
-        lambda_c: weight of the clustering term V(h, theta~).
-        activation: between the layers: "relu", "elu", "selu", "sigmoid", "softplus" or "swish".
+        lambda_r, lambda_c: weights of the reconstruction's squared error, 0 to leave it out, and of V(h, theta~).
 
     Examples:
         >>> import torch, probclust as pc
-        >>> story = DMAE(16, n_clusters=3, latent_dim=2, hidden=(8,))
-        >>> pc.responsibilities(story, torch.rand(5, 16)).shape
+        >>> pc.responsibilities(DMAE(16, n_clusters=3, latent_dim=2, hidden=(8,)), torch.rand(5, 16)).shape
         torch.Size([5, 3])
     """
 
     conditional = True
     is_density = False
-    code_weights: Tensor
+    renamed_state = Codec.earlier | CodeDensity.earlier
+    code_site = "h"
     noise: Tensor
 
     def __init__(
@@ -100,7 +85,6 @@ class DMAE(Story):
         activation: str = "relu",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters)
-        check_sizes(1 if latent_dim is None else latent_dim, hidden=hidden or ())
         if not 0 < alpha < math.inf:
             raise ValueError(f"alpha must be a positive number, got {alpha!r}")
         for name, value in (("lambda_r", lambda_r), ("lambda_c", lambda_c)):
@@ -108,22 +92,30 @@ class DMAE(Story):
                 raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
         self.alpha, self.lambda_r, self.lambda_c = alpha, lambda_r, lambda_c
         self.deep = latent_dim is not None
-        self.latent_dim = n_features if latent_dim is None else latent_dim
-        self.encoder: nn.Module = nn.Identity()
-        self.decoder: nn.Module = nn.Identity()
-        if self.deep:
-            self.encoder = mlp([n_features, *hidden, self.latent_dim], activation)
-            self.decoder = mlp([self.latent_dim, *reversed(hidden), n_features], activation)
-        self.dissimilarity = dissimilarity_named(dissimilarity, self.latent_dim, n_clusters, learn_alpha="cluster")
+        size = n_features if latent_dim is None else latent_dim
+        point: Any = {"posterior": "point", "on_sphere": on_sphere(dissimilarity), "shallow": not self.deep}
+        self.codec = Codec(n_features, size, hidden or (), likelihood=None, activation=activation, **point)
+        self.dissimilarity = dissimilarity_named(dissimilarity, size, n_clusters, learn_alpha="cluster")
         self.bias = nn.Parameter(torch.zeros(n_clusters))
-        self.codes: Dissimilarity = fresh(self.dissimilarity)  # `fit_codes` sets it, training does not
-        self.register_buffer("code_weights", torch.zeros(n_clusters))  # all zero until `fit_codes`
+        self.code_density = CodeDensity(n_clusters, fresh(self.dissimilarity))  # which training leaves alone
         self.register_buffer("noise", torch.ones(()))
 
-    def encode(self, x: Tensor) -> Tensor:
-        """(rows, L) codes h, of length 1 where the dissimilarity is one of directions."""
-        h = self.encoder(x)
-        return functional.normalize(h, dim=-1) if self.dissimilarity.on_sphere else h
+    def model(self, x: Tensor) -> None:
+        """p(cluster | h), the clustering term, and the reconstruction."""
+        with pyro.plate("data", x.shape[0]):
+            h = pyro.sample("h", self.codec.encode(x))
+            log_s = self.log_assignments(h)
+            pyro.sample("cluster", dist.Categorical(logits=log_s), infer={"enumerate": "parallel"})
+            theta = self.soft_parameters(log_s.exp())
+            pyro.factor("clustering", -self.lambda_c * self.dissimilarity.between(h, *theta))
+            scale = math.sqrt(1 / (2 * (self.lambda_r or 1)))
+            with poutine.mask(mask=self.lambda_r > 0):
+                pyro.sample("x", dist.Normal(self.codec.rebuilt(theta[0]), scale).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """The code, a point."""
+        with pyro.plate("data", x.shape[0]):
+            pyro.sample("h", self.codec.encode(x))
 
     def log_assignments(self, h: Tensor) -> Tensor:
         """(rows, K) log s, equations 9 and 10."""
@@ -135,140 +127,57 @@ class DMAE(Story):
         with in_full(s.device):
             return tuple(torch.tensordot(s, theta, 1) for theta in self.dissimilarity.theta)
 
-    def model(self, x: Tensor) -> None:
-        """p(cluster | h), the clustering term, and the reconstruction."""
-        with pyro.plate("data", x.shape[0]):
-            h = pyro.sample("h", dist.Delta(self.encode(x), event_dim=1))
-            log_s = self.log_assignments(h)
-            pyro.sample("cluster", dist.Categorical(logits=log_s), infer={"enumerate": "parallel"})
-            theta = self.soft_parameters(log_s.exp())
-            pyro.factor("clustering", -self.lambda_c * self.dissimilarity.between(h, *theta))
-            scale = math.sqrt(1 / (2 * (self.lambda_r or 1)))
-            with poutine.mask(mask=self.lambda_r > 0):
-                pyro.sample("x", dist.Normal(self.decoder(theta[0]), scale).to_event(1), obs=x)
+    def row_of(self, code: Tensor, cluster: Tensor) -> Any:
+        """p(x | h), with the noise that `fit_codes` found."""
+        return dist.Normal(self.codec.rebuilt(code), self.noise).to_event(1)
 
-    def guide(self, x: Tensor) -> None:
-        """The code, a point."""
-        with pyro.plate("data", x.shape[0]):
-            pyro.sample("h", dist.Delta(self.encode(x), event_dim=1))
-
-    def generative(self, x: Tensor) -> None:
-        """p(cluster) p(h | cluster) p(x | h), from the density of each cluster's codes: what `pc.sample` draws from.
-
-        Raises:
-            ValueError: `fit_codes` has not run, or the dissimilarity has no normaliser.
-        """
-        self._require_density()
-        if not self.code_weights.any():
-            raise ValueError(
-                "DMAE conditions on x, and draws rows from a density of its codes, which has not been fitted; call "
-                "story.fit_codes(x) first (the story's own recipe does)"
-            )
-        with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", dist.Categorical(self.code_weights))
-            h = pyro.sample("h", self.codes.density(cluster))
-            pyro.sample("x", dist.Normal(self.decoder(h), self.noise).to_event(1), obs=x)
-
-    def recipe(
-        self,
-        pretraining: Literal["neighbours", "embedding", "words", "sequence", "autoencoder", "fourier", "none"]
-        | None = None,
-        pretrain_epochs: int | None = None,
-        epochs: int = 30,
-        learning_rate: float = 1e-5,
-        augment: Augment | None = None,
-        gamma: float = 10.0,
-        image_shape: ImageShape | None = None,
-        lengths: Sequence[int] | None = None,
-        documents: bool = False,
-    ) -> list[Step]:
+    def recipe(self, epochs: int = 30, learning_rate: float = 1e-5, gamma: float = 10.0, **start: Any) -> list[Step]:
         """Pre-train, start theta from clusters of the codes, then train all by equation 13.
 
         Unlike the paper, the default pre-trains with neighbours, and codes are scaled to standard deviation 1. Most of
-        what it gains on k-means is there before the training: neighbours vote on the labels, and the covariances of
-        Mahalanobis keep what they decide.
+        what it gains on k-means is there before the training. The paper's starts are pretraining="autoencoder" (500
+        epochs of SGD there), with k-medoids where it takes them, and "fourier", from random Fourier features
+        (supplement 7.1); its augmentation of images is `probclust.starts.RotateAndShift`.
 
         Args:
-            pretraining: "neighbours"; "embedding" for clusters of a neighbour embedding; "words" for those of documents
-                by their words' vectors; "sequence" for those of rows in order that last; "autoencoder" for the paper's
-                start: an autoencoder that reconstructs, then k-means on its codes, or k-medoids where the paper takes
-                it; "fourier" for its start from random Fourier features (supplement 7.1); "none" for clusters of x.
-                None for "none" where there are no networks; without `augment` for "embedding" where `image_shape` is
-                given, "words" of `documents`, "sequence" where `lengths` are; else for "neighbours".
-            pretrain_epochs: of either; None for 50 of an autoencoder (the paper has 500 of SGD), 100 of each network
-                with Fourier features, else 15 but at least 4,000 batches, or 1,500 with neighbours.
             epochs: of the training; the paper has 300, and 30 on digits.
             learning_rate: of Adam in the training.
-            augment: changes the rows at every step of pre-training; for images, the paper's is
-                `probclust.starts.augmentation.RotateAndShift`.
             gamma: of the kernel whose Fourier features are learned.
-            image_shape: height and width where rows are images, whose neighbours the image distortion model then finds.
-            lengths: rows of each recording where rows are in order of time, recording after recording.
-            documents: whether rows are documents, and columns their words' weights.
+            start: see `probclust.starts.Start`.
         """
-        if pretraining is None and not self.deep:
-            pretraining = "none"
-        elif pretraining is None and augment is not None:  # an embedding is of fixed rows
-            pretraining = "neighbours"
-        chosen = chosen_pretraining(self, pretraining, image_shape, lengths, documents)
-        if not self.deep and chosen != "none":
-            raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={chosen!r}")
-        start: list[Step]
-        if chosen == "fourier":
-            if augment is not None:
-                raise ValueError("pretraining='fourier' takes no augment: the features are those of fixed rows")
-            start = fourier_start(
-                self.encode, self.decoder, self.encoder, self.decoder, self.latent_dim,
-                gamma=gamma, epochs=pretrain_epochs,
-            )  # fmt: skip
-        else:
-            networks = self.encode, self.decoder, [self.encoder, self.decoder]
-            start = pretrained_start(chosen, *networks, pretrain_epochs, augment, image_shape, lengths)
-            if chosen in ("autoencoder", "none") and self.dissimilarity.start_by == "k-medoids":
-                codes = self.encode if chosen == "autoencoder" else None
-                start[-1] = kmedoids_start(self.dissimilarity.between, encode=codes)
-        steps = [
-            Compute(name="weights", run=lambda run: run.story.redraw()),
-            *start,
+        if not self.deep and start.get("pretraining") is None:
+            start["pretraining"] = "none"
+        begin = Start(**start)
+        if not self.deep and begin.pretraining != "none":
+            raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={begin.pretraining!r}")
+        if begin.pretraining == "fourier" and begin.augment is not None:
+            raise ValueError("pretraining='fourier' takes no augment: the features are those of fixed rows")
+        networks = self.codec.mean, self.codec.rebuilt, self.codec.encoder, self.codec.decoder, self.codec.latent_dim
+        own = {"fourier": fourier_start(*networks, gamma=gamma, epochs=begin.pretrain_epochs)}
+
+        def clusters(encode: Any) -> Compute:
+            if self.dissimilarity.start_by == "k-medoids":
+                return kmedoids_start(self.dissimilarity.between, encode=encode)
+            return kmeans_start(encode)
+
+        return [
+            *begin.steps(self, self.codec, clusters=clusters, own=own),
             Compute(name="parameters", run=self._set_parameters),
             SVI(epochs=epochs, learning_rate=learning_rate, schedule="constant"),
+            *self.fit_codes_steps(),
         ]
-        if self.codes.is_density:
-            steps.append(Compute(name="codes", run=lambda run: self.fit_codes(run.x)))
-        return steps
 
     @torch.no_grad()
     def fit_codes(self, x: Any) -> None:
-        """Fit the dissimilarity's density to the codes of each cluster, the weights and the noise, for `pc.sample`.
-
-        Args:
-            x: (rows, n_features).
-
-        Raises:
-            ValueError: the dissimilarity has no normaliser.
-        """
-        self._require_density()
-        rows = admit(self, x)
-        labels = predict(self, rows).to(self.device)
+        """Fit the dissimilarity's density to the codes of (rows, n_features), and the noise, for `pc.sample`."""
+        super().fit_codes(x)
         with evaluating(self, 0):
-            codes = torch.cat([self.encode(batch) for _, batch in chunks(self, rows)])
-            missed = [(self.decoder(codes[p]) - batch).square().mean(1) for p, batch in chunks(self, rows)]
-        self.codes.start(codes, labels)
-        self.code_weights.copy_(labels.bincount(minlength=self.n_clusters) / len(labels))
-        self.noise.copy_(torch.cat(missed).mean().sqrt().clamp(min=1e-6))
-
-    def _require_density(self) -> None:
-        if not self.codes.is_density:
-            raise ValueError(
-                f"{type(self.codes).__name__} has no normaliser, so there is no density of codes to draw from; use a "
-                "named dissimilarity, or pc.reconstruct"
-            )
+            missed = [self.codec.rebuilt(self.codec.mean(part)) - part for _, part in chunks(self, admit(self, x))]
+        self.noise.copy_(torch.cat([part.square().mean(1) for part in missed]).mean().sqrt().clamp(min=1e-6))
 
     @torch.no_grad()
     def _set_parameters(self, run: Run) -> None:
         """Theta and the biases from the codes of each starting cluster; codes to unit scale first."""
-        codes, labels = encode_all(self.encode, run.x), run.memory[START]
-        if isinstance(self.encoder, nn.Sequential) and not self.dissimilarity.on_sphere:
-            codes = rescale_codes(codes, self.encoder[-1], self.decoder)
+        codes, labels = self.codec.unit_codes(run.x), run.memory.labels
         self.dissimilarity.start(codes, labels)
         self.bias.copy_(cluster_moments(codes, labels, self.n_clusters)[0].log())

@@ -13,35 +13,27 @@ Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probclust.distributions.diagonal_normal import DiagonalNormal
+from probclust.arguments import real
+from probclust.distributions import DiagonalNormal
 from probclust.distributions.observed import observed
 from probclust.distributions.softplus import inverse_softplus
-from probclust.priors.weights import WeightsOption, start_weights, weights_named
-from probclust.starts.clusterers.gaussian_em import Gaussians, semi_supervised_em
-from probclust.starts.labels import complete_rows, start_from
-from probclust.starts.mixture import cluster_order, gaussian_mixture
-from probclust.story.global_guide import Kind
-from probclust.story.recipe import START, SVI, Compute, Run, Step
-from probclust.story.story import Story
+from probclust.priors import Weights, weights_named
+from probclust.starts import fitted_gaussians
+from probclust.starts.clusterers.gaussian_em import Gaussians
+from probclust.story import SVI, Compute, GuideKind, Run, Step, Story
 
 
 class GaussianMixture(Story):
     """A mixture of Gaussians.
-
-    Recipe: EM from k-means (scikit-learn's, in float64), then SVI on the exact objective, which never ends below EM.
-    Known rows keep their clusters in both.
 
     Args:
         n_features: D, columns of x.
@@ -50,14 +42,11 @@ class GaussianMixture(Story):
         reg_covar: added to the variances during EM; standard deviations stay above half its root.
         missing: take NaN entries of x as unobserved: the log joint is that of the others, exactly. EM then takes
             near rows' entries in their place, and SVI, which knows better, runs for longer.
-        weights: p(cluster): "learned", "uniform", "dirichlet", "stick-breaking" (K an upper bound), or a part of
-            `probclust.priors.weights`.
-        global_guide: posterior of weights that have a prior, see `Story`.
+        weights, global_guide: p(cluster), a name or a part of `probclust.weights`, and its posterior, see `Story`.
 
     Examples:
         >>> import torch, probclust as pc
-        >>> story = GaussianMixture(2, 3, covariance_type="diag")
-        >>> pc.log_joint(story, torch.randn(5, 2)).shape
+        >>> pc.log_joint(GaussianMixture(2, 3, covariance_type="diag"), torch.randn(5, 2)).shape
         torch.Size([5, 3])
     """
 
@@ -70,23 +59,30 @@ class GaussianMixture(Story):
         covariance_type: Literal["full", "diag", "spherical"] = "full",
         reg_covar: float = 1e-6,
         missing: bool = False,
-        weights: WeightsOption = "learned",
-        global_guide: Kind = "conjugate",
+        weights: str | Weights = "learned",
+        global_guide: GuideKind = "conjugate",
     ) -> None:
         super().__init__(n_features=n_features, n_clusters=n_clusters, global_guide=global_guide)
         self.weights = weights_named(weights, n_clusters)
-        self.may_empty = self.weights.may_empty
         if covariance_type not in ("full", "diag", "spherical"):
             raise ValueError(f"covariance_type must be 'full', 'diag' or 'spherical', got {covariance_type!r}")
-        if not reg_covar > 0:
-            raise ValueError(f"reg_covar must be positive, got {reg_covar!r}")
-        self.covariance_type, self.reg_covar, self.missing = covariance_type, reg_covar, missing
+        self.covariance_type, self.reg_covar, self.missing = covariance_type, real("reg_covar", reg_covar, 0), missing
         self.floor = 0.5 * reg_covar**0.5
         self.loc = nn.Parameter(torch.randn(n_clusters, n_features))
         n_scales = 1 if covariance_type == "spherical" else n_features
         self.raw_scale = nn.Parameter(torch.full((n_clusters, n_scales), 0.5))
         if covariance_type == "full":
             self.lower = nn.Parameter(torch.zeros(n_clusters, n_features, n_features))
+
+    def model(self, x: Tensor) -> None:
+        """p(cluster) p(x | cluster)."""
+        weights = self.weights()
+        with pyro.plate("data", x.shape[0]):
+            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
+            pyro.sample("x", self.component(cluster), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        """Nothing is latent but the cluster."""
 
     @property
     def scale(self) -> Tensor:
@@ -103,37 +99,14 @@ class GaussianMixture(Story):
             fn = DiagonalNormal(loc, scale)
         return observed(fn) if self.missing else fn
 
-    def model(self, x: Tensor) -> None:
-        """p(cluster) p(x | cluster)."""
-        weights = self.weights()
-        with pyro.plate("data", x.shape[0]):
-            cluster = pyro.sample("cluster", weights, infer={"enumerate": "parallel"})
-            pyro.sample("x", self.component(cluster), obs=x)
-
-    def guide(self, x: Tensor) -> None:
-        """Nothing is latent but the cluster."""
-
     def recipe(self) -> list[Step]:
         """EM from k-means, then SVI; under stick-breaking weights, EM is that of a Dirichlet process mixture."""
         svi = SVI(epochs=100, learning_rate=1e-2) if self.missing else SVI(epochs=20, learning_rate=1e-3)
         return [Compute(name="em", run=self._em), svi]
 
     def _em(self, run: Run) -> None:
-        x = complete_rows(run).cpu().double()
-        centre = x.mean(0)
-        x = x - centre  # scikit-learn takes variances for differences of means of squares
-        settings: dict[str, Any] = {"covariance_type": self.covariance_type, "reg_covar": self.reg_covar}
-        mixture = gaussian_mixture(self.weights, x.numpy(), random_state=run.seed % 2**32, **settings)  # 32 bits
-        with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # what EM leaves, SVI goes on with
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            labels = mixture.fit_predict(x.numpy())
-        order: Any = cluster_order(self.weights, labels, run)
-        if run.y is not None:
-            start_from(np.argsort(order)[labels], run)
-            start, y = (value.cpu() for value in (run.memory[START], run.y))
-            mixture, order = semi_supervised_em(x, start, y, n_clusters=self.n_clusters, **settings), None
-        found = [torch.as_tensor(value) for value in (mixture.weights_, mixture.means_, mixture.covariances_)]
-        self.set_parameters(Gaussians(found[0], found[1] + centre, found[2]), order, n_rows=len(x))
+        mixture = fitted_gaussians(run, self.weights, covariance_type=self.covariance_type, reg_covar=self.reg_covar)
+        self.set_parameters(mixture, n_rows=len(run.x))
 
     @torch.no_grad()
     def set_parameters(self, mixture: SklearnMixture | Gaussians, order: Any = None, n_rows: int = 1) -> None:
@@ -148,7 +121,7 @@ class GaussianMixture(Story):
         shares, loc, covariance = (
             torch.as_tensor(value).double()[pick] for value in (mixture.weights_, mixture.means_, mixture.covariances_)
         )
-        start_weights(self, shares.to(self.loc), n_rows)
+        self.start_weights(shares.to(self.loc), n_rows)
         self.loc.copy_(loc)
         if self.covariance_type == "full":
             factor = torch.linalg.cholesky(covariance)

@@ -27,15 +27,12 @@ class IDEC(DEC):
     Args:
         n_features: D, columns of x.
         n_clusters: K.
-        latent_dim: L, size of the code z.
-        hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
-        gamma: weight of the clustering loss KL(p || q).
-        reconstruction: r, weight of the reconstruction loss; 0 leaves it out.
+        latent_dim, hidden: of the code z, see `probclust.networks.Codec`.
+        gamma, reconstruction: weights of the clustering loss KL(p || q) and of the reconstruction loss, r.
 
     Examples:
         >>> import torch, probclust as pc
-        >>> story = IDEC(16, n_clusters=3, latent_dim=2, hidden=(8,))
-        >>> pc.reconstruct(story, torch.rand(5, 16)).shape
+        >>> pc.reconstruct(IDEC(16, n_clusters=3, latent_dim=2, hidden=(8,)), torch.rand(5, 16)).shape
         torch.Size([5, 16])
     """
 

@@ -8,12 +8,10 @@ Generative story, for each row:
     x | z ~ likelihood(decoder(z))
 
 The guide is VaDE's, and the log joint too, with log p(z | cluster = k) that of the tree, its other facets summed out.
-Columns that differ in ways of their own, whatever the cluster, get facets of their own, and so partitions beside the
-clusters. With no other facet it is VaDE.
+Columns that differ in ways of their own get facets of their own, and so partitions beside the clusters.
 
-Unlike the paper, in which every facet is found by a search that goes on while the network learns, the cluster is the
-root from the start, K is given, and the other facets are searched for once, on the codes of the warm start; parameters
-then move by the gradient of the bound instead of stepwise EM.
+Unlike the paper, whose search goes on while the network learns, the cluster is the root from the start, K is given, and
+the other facets are searched for once, on the starting codes; parameters then move by the bound's gradient.
 
 Source: X. Li, Z. Chen, L. K. M. Poon, N. L. Zhang, "Learning latent superstructures in variational autoencoders for
 deep multidimensional clustering", ICLR 2019 (arXiv 1803.05206).
@@ -30,13 +28,9 @@ from torch import Tensor
 from probclust.generate.embedding import embed
 from probclust.likelihoods import Likelihood
 from probclust.models.vade import VaDE
-from probclust.networks.architectures import Network
-from probclust.priors import LatentTreePrior
-from probclust.priors.weights import WeightsOption
-from probclust.story.chunks import evaluating
-from probclust.story.global_guide import Kind
-from probclust.story.joint import trace_joint
-from probclust.story.rows import admit
+from probclust.networks import Network
+from probclust.priors import LatentTreePrior, Weights
+from probclust.story import GuideKind, admit, evaluating, trace_joint
 
 
 class LTVAE(VaDE):
@@ -46,18 +40,12 @@ class LTVAE(VaDE):
         n_features: D, columns of x.
         n_clusters: K, and the most states that another facet may have.
         latent_dim: L, size of z: more than the clusters need, so that other facets have columns.
-        hidden: as in `VaDE`.
-        likelihood: as there.
         max_facets: facets at most, the cluster included.
-        missing: as in `VaDE`.
-        network: as there.
-        weights: as there.
-        global_guide: as there.
+        hidden, likelihood, missing, network, weights, global_guide: as in `VaDE`.
 
     Examples:
         >>> import torch, probclust as pc
-        >>> story = LTVAE(16, n_clusters=3, latent_dim=4, hidden=(8,))
-        >>> pc.log_joint(story, torch.rand(5, 16)).shape
+        >>> pc.log_joint(LTVAE(16, n_clusters=3, latent_dim=4, hidden=(8,)), torch.rand(5, 16)).shape
         torch.Size([5, 3])
     """
 
@@ -73,8 +61,8 @@ class LTVAE(VaDE):
         max_facets: int = 4,
         missing: bool = False,
         network: Network | None = None,
-        weights: WeightsOption = "learned",
-        global_guide: Kind = "conjugate",
+        weights: str | Weights = "learned",
+        global_guide: GuideKind = "conjugate",
     ) -> None:
         prior = LatentTreePrior(latent_dim, n_clusters, max_facets)
         super().__init__(
@@ -83,11 +71,7 @@ class LTVAE(VaDE):
 
     @torch.no_grad()
     def partitions(self, x: Any) -> list[Tensor]:
-        """Responsibilities of every facet's states at the rows' codes: (rows, n_states) each, the clusters' first.
-
-        Args:
-            x: (rows, n_features).
-        """
+        """(rows, n_states) responsibilities of each facet's states at the codes of (rows, D), the clusters first."""
         codes = embed(self, x).to(self.prior.loc)
         tree = self.prior.tree()
         with evaluating(self, 0):  # weights that have a prior are at their mean

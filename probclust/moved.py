@@ -52,7 +52,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "dissimilarities.named": ("priors.dissimilarities.named",),
     "dissimilarities.norms": ("priors.dissimilarities.norms",),
     "dissimilarities.quadratic": ("priors.dissimilarities.quadratic",),
-    "embedding_start": ("starts.embedding",),
+    "embedding_start": ("starts.embedding", "starts.following"),
     "engines": ("fitting.engine.eager",),
     "experts": ("networks.experts",),
     "figures": (
@@ -167,7 +167,9 @@ MOVED: dict[str, tuple[str, ...]] = {
     "untouched": ("story.untouched",),
     "untraceable": ("fitting.engine.why",),
     "warm_start": (
-        "starts.pretraining",
+        "starts.neighbours",
+        "starts.autoencoder",
+        "starts.decoder",
         "distributions.softplus",
         "priors.codes",
         "networks.codes",

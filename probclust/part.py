@@ -90,13 +90,15 @@ def renamed_state(cls: type[Part]) -> dict[str, str]:
 
 
 def in_earlier_order(cls: type[Part], names: Sequence[str]) -> list[str]:
-    """Names of a part's parameters in the order that they had in the version whose names `renamed_state` lists."""
-    places = list(renamed_state(cls).values())
+    """Names of a part's parameters in the order of the version whose names `renamed_state` lists, if it lists all.
 
-    def place(name: str) -> int:
-        return next((place for place, new in enumerate(places) if _is_within(name, new)), -1)
-
-    return sorted(names, key=place)
+    Parameters of the part itself, which come first in any order, need not be listed.
+    """
+    listed = list(renamed_state(cls).values())
+    places = {name: next((i for i, new in enumerate(listed) if _is_within(name, new)), -1) for name in names}
+    if any(place < 0 and "." in name for name, place in places.items()):
+        return list(names)
+    return sorted(names, key=places.__getitem__)
 
 
 def _is_within(name: str, path: str, less: str | None = None) -> bool:

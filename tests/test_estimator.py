@@ -83,7 +83,7 @@ def test_parts_that_are_passed_in_are_not_trained():
     before = {name: value.clone() for name, value in likelihood.state_dict().items()}
     estimator = vade(story_arguments=SMALL | {"likelihood": likelihood}).fit(X)
     assert all(torch.equal(value, before[name]) for name, value in likelihood.state_dict().items())
-    assert estimator.story_.likelihood is not likelihood
+    assert estimator.story_.codec.likelihood is not likelihood
 
 
 def test_sample_gives_rows_and_clusters():

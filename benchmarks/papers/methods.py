@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import probclust as pc
-from probclust.starts.pretraining import reconstruction_pretraining
+from probclust.starts.autoencoder import reconstruction_pretraining
 from probclust.story.recipe import Compute
 
 Rows = NDArray[np.float32]
@@ -94,7 +94,7 @@ class OfCodes:
         from probclust.models import DEC
 
         story = DEC(x.shape[1], n_clusters)  # for its autoencoder alone
-        network = story.encoder, story.decoder, [story.encoder, story.decoder]
+        network = story.codec.mean, story.codec.rebuilt, story.codec.trained
         steps = [
             Compute(name="weights", run=lambda run: run.story.redraw()),
             *reconstruction_pretraining(*network, epochs=self.epochs, batch_size=256),

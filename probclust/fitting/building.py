@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
 import torch
 
 from probclust.locking import alone
+from probclust.starts.start import recipe_names
 from probclust.story.story import Story
 
 
@@ -48,6 +48,6 @@ def recipe_arguments(
     Returns:
         Arguments by name; None for the defaults.
     """
-    takes = signature(chosen.recipe).parameters
+    takes = recipe_names(chosen.recipe) or ()
     asked = {name: value for name, value in known.items() if value is not None and name in takes}
     return {**asked, **(arguments or {})} or None

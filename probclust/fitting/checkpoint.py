@@ -133,9 +133,16 @@ class Checkpoint:
                 f"{self.path} knows the optimizer's state of parameters that the step does not train: "
                 f"{', '.join(sorted(unknown))}; go on with the version that wrote it"
             )
+        shapes = {name: parameter.shape for name, parameter in modules.named_parameters()}
+        for name, state in found.items():
+            if any(value.dim() and value.shape != shapes[name] for value in state.values()):
+                raise ValueError(
+                    f"{self.path} has the optimizer's state of another parameter in the place of '{name}', whose shape "
+                    f"is {tuple(shapes[name])}; go on with the version that wrote it"
+                )
         if found:
-            state = {number: found[name] for number, name in enumerate(names) if name in found}
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            numbered = {number: found[name] for number, name in enumerate(names) if name in found}
+            optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tensors = {}
 
     def offer(self, bound: float, story: Story, memory: dict[str, Tensor], labels: Tensor | None = None) -> None:

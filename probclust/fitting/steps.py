@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from probclust.fitting.learning_rate import DEEP, usual_learning_rate
 from probclust.objectives.bounds import Objective
 from probclust.objectives.named import objective_named
 from probclust.objectives.pyro_elbo import described
+from probclust.starts.start import recipe_names
 from probclust.story.pairs import Pairs
 from probclust.story.recipe import SVI, Compute, Step, Train
 from probclust.story.story import Story
@@ -35,11 +35,12 @@ def steps_of(
         ValueError: the steps have no names of their own, belong to another story, or lack what is to be changed.
     """
     if recipe is None or isinstance(recipe, Mapping):
-        taken = inspect.signature(story.recipe).parameters
-        wrong = [name for name in recipe or {} if name not in taken]
-        if wrong and not any(parameter.kind == parameter.VAR_KEYWORD for parameter in taken.values()):
+        taken = recipe_names(story.recipe)
+        wrong = [name for name in recipe or {} if not (taken is None or name in taken)]
+        if wrong:
             raise ValueError(
-                f"recipe has no argument {wrong[0]!r}: {type(story).__name__}.recipe takes {', '.join(taken) or 'none'}"
+                f"recipe has no argument {wrong[0]!r}: {type(story).__name__}.recipe takes "
+                f"{', '.join(taken or ()) or 'none'}"
             )
         recipe = story.recipe(**(recipe or {}))
     if isinstance(recipe, str | Compute | Train) or not (recipe is None or isinstance(recipe, Iterable)):

@@ -144,22 +144,6 @@ def of_cluster(outputs: Tensor, cluster: Tensor) -> Tensor:
     return outputs[cluster, torch.arange(outputs.shape[1], device=outputs.device)]
 
 
-class Autoencoder(nn.Module):
-    """A deterministic autoencoder, for starts that need codes a story does not have.
-
-    Args:
-        n_features: D.
-        hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
-        latent_dim: L.
-        n_out: columns that the decoder gives; None for D.
-    """
-
-    def __init__(self, n_features: int, hidden: Sequence[int], latent_dim: int, n_out: int | None = None) -> None:
-        super().__init__()
-        self.encoder = mlp([n_features, *hidden, latent_dim])
-        self.decoder = mlp([latent_dim, *reversed(hidden), n_features if n_out is None else n_out])
-
-
 def redraw(network: nn.Module) -> None:
     """Draw a network's weights anew, in place, layer by layer, as its layers' constructors do."""
     for layer in network.modules():

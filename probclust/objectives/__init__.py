@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from probclust.objectives.bounds import Amortised, Exact, Hard, ImportanceWeighted, Objective
+from probclust.objectives.linked import Linked
+from probclust.objectives.minimum_information import MinimumInformation
 from probclust.objectives.named import objective_named
 from probclust.objectives.truncated import Truncated
 
@@ -11,6 +13,8 @@ __all__ = [
     "Exact",
     "Hard",
     "ImportanceWeighted",
+    "Linked",
+    "MinimumInformation",
     "Objective",
     "Truncated",
     "objective_named",

@@ -8,6 +8,8 @@ Gaussians (standard, diagonal, of low rank), Student-t, a normalising flow, a la
 from __future__ import annotations
 
 from probclust.priors.base import Prior
+from probclust.priors.codes import CodeDensity, GaussianCodes, cluster_moments
+from probclust.priors.dissimilarities import Dissimilarity, dissimilarity_named
 from probclust.priors.flow import Flow
 from probclust.priors.gaussian import DiagonalGaussian, LowRankGaussian, StandardNormal
 from probclust.priors.latent_tree.prior import LatentTreePrior
@@ -16,10 +18,13 @@ from probclust.priors.student import StudentT
 from probclust.priors.weights import Dirichlet, Fixed, Learned, StickBreaking, Weights, weights_named
 
 __all__ = [
+    "CodeDensity",
     "DiagonalGaussian",
     "Dirichlet",
+    "Dissimilarity",
     "Fixed",
     "Flow",
+    "GaussianCodes",
     "LatentTreePrior",
     "Learned",
     "LowRankGaussian",
@@ -28,6 +33,8 @@ __all__ = [
     "StickBreaking",
     "StudentT",
     "Weights",
+    "cluster_moments",
+    "dissimilarity_named",
     "on_sphere",
     "prior_named",
     "weights_named",

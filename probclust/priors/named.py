@@ -14,7 +14,7 @@ def priors_by_name() -> Mapping[str, type[Prior]]:
     return classes_named("probclust.priors", Prior)
 
 
-def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
+def prior_named(prior: str | Prior, n_features: int, n_clusters: int, *, alone_in: str | None = None) -> Prior:
     """The prior of that name with its defaults; a part is checked and passed through.
 
     Args:
@@ -22,11 +22,23 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
             cluster: "mahalanobis" is a full Gaussian, "cosine" von Mises-Fisher; or a part.
         n_features: L, columns of the code.
         n_clusters: K.
+        alone_in: the name of a story in which nothing but the prior tells clusters apart, so that it may not be the
+            same for all.
 
     Raises:
-        ValueError: the name is unknown, or the part is of another size.
+        ValueError: the name is unknown, the part is of another size, or it is the same for all clusters.
         TypeError: it is neither a name nor a part.
     """
+    part = _part(prior, n_features, n_clusters)
+    if alone_in and not part.by_cluster:
+        raise ValueError(
+            f"{alone_in} tells clusters apart by their priors, and {type(part).__name__} is the same for all; take "
+            "another prior, or MixtureOfVAEs, whose clusters have decoders of their own"
+        )
+    return part
+
+
+def _part(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
     if isinstance(prior, str):
         known = priors_by_name()
         if prior not in known:
@@ -36,7 +48,7 @@ def prior_named(prior: str | Prior, n_features: int, n_clusters: int) -> Prior:
         return known[prior](n_features, n_clusters)
     if not isinstance(prior, Prior):
         raise TypeError(
-            f"expected the name of a prior, or an object whose class derives from probclust.priors.base.Prior, got "
+            f"expected the name of a prior, or an object whose class derives from probclust.priors.Prior, got "
             f"{type(prior).__name__}"
         )
     if (prior.n_features, prior.n_clusters) != (n_features, n_clusters):

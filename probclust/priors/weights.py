@@ -25,7 +25,6 @@ __all__ = [
     "Weights",
     "WeightsOption",
     "log_weights",
-    "start_weights",
     "weights_named",
 ]
 
@@ -239,10 +238,3 @@ def weights_named(weights: WeightsOption, n_clusters: int) -> Weights:
             f"the weights must be built for n_clusters={n_clusters}, got some for n_clusters={weights.n_clusters}"
         )
     return weights
-
-
-def start_weights(story: Any, shares: Tensor, n_rows: int) -> None:
-    """Set a story's weights, and its automatic guide of theirs, from the (K,) shares of its starting clusters."""
-    laws = story.weights.start(shares, n_rows)
-    if story.globals is not None:
-        story.globals.start(laws)

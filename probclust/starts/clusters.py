@@ -13,20 +13,19 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor
 from torch.nn import functional
 
-from probclust.networks.codes import encode_all
 from probclust.starts.clusterers.graphs import agreed_with_neighbours, one_way_graph
-from probclust.starts.labels import KMEANS, NEIGHBOURS, complete_rows, start_from
+from probclust.starts.labels import codes_of, start_from
 from probclust.story.recipe import Compute, Run
 
 
 def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 20) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, by k-means; follow it with `SVI(to_start=True)`.
+    """A step that puts starting labels into `run.memory.labels`, by k-means; follow it with `SVI(to_start=True)`.
 
     Known rows have their say, as `start_from` tells.
 
     Where an earlier step left a neighbour graph, each row then takes the commonest label among its neighbours' and
     its own, so that rows at a border go where their neighbours in x are. The labels of k-means itself are kept in
-    `run.memory[KMEANS]`.
+    `run.memory.kmeans`.
 
     Args:
         encode: (rows, n_features) to (rows, latent_dim) codes to cluster; None to cluster x itself.
@@ -35,31 +34,30 @@ def kmeans_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: in
 
     def find(run: Run) -> None:
         n_clusters = run.story.n_clusters
-        codes = complete_rows(run) if encode is None else encode_all(encode, complete_rows(run))
         kmeans = KMeans(n_clusters, n_init=n_init, random_state=run.seed % 2**32)
-        labels = kmeans.fit_predict(codes.cpu().numpy())
-        run.memory[KMEANS] = torch.as_tensor(labels).long()
-        if NEIGHBOURS in run.memory:
-            graph = one_way_graph(run.memory[NEIGHBOURS].cpu().numpy())
+        labels = kmeans.fit_predict(codes_of(run, encode).cpu().numpy())
+        run.memory.kmeans = torch.as_tensor(labels).long()
+        if "neighbours" in run.memory:
+            graph = one_way_graph(run.memory.neighbours.cpu().numpy())
             labels = agreed_with_neighbours(labels, graph, n_clusters, rounds=1)
         start_from(labels, run)
 
     return Compute(name="start", run=find)
 
 
-def gmm_start(encode: Callable[[Tensor], Tensor], *, n_init: int = 10) -> Compute:
-    """A step that puts the labels of a diagonal Gaussian mixture on codes into `run.memory[START]`.
+def gmm_start(encode: Callable[[Tensor], Tensor] | None = None, *, n_init: int = 10) -> Compute:
+    """A step that puts the labels of a diagonal Gaussian mixture on codes into `run.memory.labels`.
 
     Known rows have their say, as `start_from` tells.
 
     Args:
-        encode: (rows, n_features) to (rows, latent_dim) codes.
+        encode: (rows, n_features) to (rows, latent_dim) codes; None to cluster x itself.
         n_init: starts of EM, each from k-means, of which the likeliest counts.
     """
 
     def find(run: Run) -> None:
-        codes = encode_all(encode, complete_rows(run)).double().cpu().numpy()
-        codes /= codes.std() + 1e-12
+        codes = codes_of(run, encode).double().cpu().numpy()
+        codes = codes / (codes.std() + 1e-12)
         mixture = SklearnMixture(
             run.story.n_clusters, covariance_type="diag", n_init=n_init, random_state=run.seed % 2**32, reg_covar=1e-3
         )

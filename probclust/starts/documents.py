@@ -20,8 +20,11 @@ from probclust.starts.clusterers.graphs import agreed_with_neighbours
 from probclust.starts.clusterers.neighbour_embedding import neighbour_graph
 from probclust.starts.clusterers.neighbours import nearest_neighbours
 from probclust.starts.clusterers.word_vectors import document_vectors
-from probclust.starts.labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
-from probclust.story.recipe import Compute, Run
+from probclust.starts.following import followed
+from probclust.starts.labels import complete_rows, start_from
+from probclust.starts.start import Clusters, Coder, Start, start_kind
+from probclust.story.recipe import Compute, Run, Step
+from probclust.story.story import Story
 
 N_SHOWN = 10
 """Principal components of the documents' vectors that are left as the start's embedding."""
@@ -34,10 +37,10 @@ def words_start(
     n_init: int = 50,
     view: Callable[[Tensor], Tensor] | None = None,
 ) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, and documents' vectors into `run.memory[EMBEDDING]`.
+    """A step that puts starting labels into `run.memory.labels`, and documents' vectors into `run.memory.embedding`.
 
     The latter are rotated to their principal components, of which the first ten stay. The labels of k-means are kept in
-    `run.memory[KMEANS]`, and the neighbours of each document in `run.memory[NEIGHBOURS]`.
+    `run.memory.kmeans`, and the neighbours of each document in `run.memory.neighbours`.
 
     Args:
         n_neighbours: nearest neighbours of each document in the graph.
@@ -61,9 +64,14 @@ def words_start(
         corrected = [agreed_with_neighbours(labels, votes, n_clusters) for labels in tried]
         best = int(np.argmax([block_likelihood(graph, labels, n_clusters) for labels in corrected]))
         shown = PCA(min(N_SHOWN, *points.shape), random_state=0).fit_transform(points)
-        run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
-        run.memory[EMBEDDING] = torch.as_tensor(shown).to(run.x)
-        run.memory[KMEANS] = torch.as_tensor(tried[best]).long()
+        run.memory.neighbours = torch.as_tensor(neighbour, device=run.x.device)
+        run.memory.embedding = torch.as_tensor(shown).to(run.x)
+        run.memory.kmeans = torch.as_tensor(tried[best]).long()
         start_from(corrected[best], run)
 
     return Compute(name="start", run=find)
+
+
+@start_kind("words", suits=lambda start: start.documents)
+def _steps(start: Start, story: Story, coder: Coder, clusters: Clusters) -> list[Step]:
+    return followed(words_start(view=coder.view), start, coder)

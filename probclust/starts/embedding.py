@@ -7,12 +7,12 @@ one embedding to the next. Of all these clusters those count that explain the gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from torch import Tensor, nn
+from torch import Tensor
 
 from probclust.arguments import positive
 from probclust.data.kinds import ImageShape
@@ -20,8 +20,11 @@ from probclust.starts.clusterers.block_likelihood import block_likelihood
 from probclust.starts.clusterers.gaussian_merging import merged_gaussians
 from probclust.starts.clusterers.neighbour_embedding import neighbour_embedding, neighbour_graph
 from probclust.starts.clusterers.neighbours import nearest_neighbours
-from probclust.starts.labels import EMBEDDING, KMEANS, NEIGHBOURS, complete_rows, start_from
-from probclust.story.recipe import Batch, Compute, Run, Train
+from probclust.starts.following import followed
+from probclust.starts.labels import complete_rows, start_from
+from probclust.starts.start import Clusters, Coder, Start, start_kind
+from probclust.story.recipe import Compute, Run, Step
+from probclust.story.story import Story
 
 View = Callable[[Tensor], Tensor]
 
@@ -34,10 +37,10 @@ def embedding_start(
     view: View | None = None,
     image_shape: ImageShape | None = None,
 ) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, and an embedding into `run.memory[EMBEDDING]`.
+    """A step that puts starting labels into `run.memory.labels`, and an embedding into `run.memory.embedding`.
 
-    The labels of k-means on that embedding are kept in `run.memory[KMEANS]`, and the neighbours of each row in
-    `run.memory[NEIGHBOURS]`.
+    The labels of k-means on that embedding are kept in `run.memory.kmeans`, and the neighbours of each row in
+    `run.memory.neighbours`.
 
     Args:
         n_neighbours: nearest neighbours of each row in the graph.
@@ -53,7 +56,7 @@ def embedding_start(
         x = (rows if view is None else view(rows)).cpu().numpy()
         n_clusters = run.story.n_clusters
         distance, neighbour = nearest_neighbours(x, n_neighbours, image_shape)
-        run.memory[NEIGHBOURS] = torch.as_tensor(neighbour, device=run.x.device)
+        run.memory.neighbours = torch.as_tensor(neighbour, device=run.x.device)
         graph = neighbour_graph(distance, neighbour)
         n_tried = n_embeddings_of(len(x)) if n_embeddings is None else positive("n_embeddings", n_embeddings)
         best = -float("inf")
@@ -68,8 +71,8 @@ def embedding_start(
                     best, labels, embedding, kmeans = score, found, tried, plain
             if best == float("inf"):
                 break
-        run.memory[EMBEDDING] = embedding.to(run.x)
-        run.memory[KMEANS] = torch.as_tensor(kmeans).long()
+        run.memory.embedding = embedding.to(run.x)
+        run.memory.kmeans = torch.as_tensor(kmeans).long()
         start_from(labels, run)
 
     return Compute(name="start", run=find)
@@ -80,49 +83,6 @@ def n_embeddings_of(n_rows: int) -> int:
     return max(4, min(10, 50_000 // n_rows))
 
 
-def embedding_pretraining(
-    encode: Callable[[Tensor], Tensor],
-    decode: Callable[[Tensor], Tensor],
-    modules: Sequence[nn.Module],
-    *,
-    epochs: int | None = None,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-    reconstruction: float = 1.0,
-    view: View | None = None,
-) -> Train:
-    """The step after `embedding_start` that trains an autoencoder whose codes are the embedding, and that reconstructs.
-
-    Args:
-        encode: (rows, n_features) to (rows, latent_dim) codes; the embedding's first latent_dim columns are theirs,
-            and further columns of the codes are free.
-        decode: codes to (rows, n_features), or to their view.
-        modules: whose parameters are trained.
-        epochs: passes over the rows; None for 15, but at least 4,000 batches.
-        batch_size: rows per batch.
-        learning_rate: of Adam at the start; it falls to zero by a cosine.
-        reconstruction: weight of the share of variance not reconstructed, beside that of the embedding not matched.
-        view: as for `embedding_start`.
-    """
-
-    def loss(batch: Batch) -> Tensor:
-        x = complete_rows(batch.run)[batch.index]
-        seen = x if view is None else view(x)
-        codes = encode(x)
-        points = batch.run.memory[EMBEDDING]
-        shared = min(codes.shape[1], points.shape[1])
-        target = points[:, :shared]
-        off = (codes[:, :shared] - target[batch.index]).square().sum(1).mean() / target.var(0).sum()
-        missed = (decode(codes) - seen).square().sum(1).mean() / seen.var(0).sum().clamp(min=1e-12)
-        return off + reconstruction * missed
-
-    return Train(
-        name="pre-train",
-        loss=loss,
-        epochs=15 if epochs is None else epochs,
-        min_steps=4000 if epochs is None else 0,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        schedule="cosine",
-        modules=modules,
-    )
+@start_kind("embedding", suits=lambda start: start.image_shape is not None and start.lengths is None)
+def _steps(start: Start, story: Story, coder: Coder, clusters: Clusters) -> list[Step]:
+    return followed(embedding_start(view=coder.view, image_shape=start.image_shape), start, coder)

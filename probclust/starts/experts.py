@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from probclust.story.recipe import START, Batch
-
-MEMBERS, SIZES = "members", "sizes"
-"""Names in `run.memory` of the rows sorted by their starting cluster, and of the number of rows in each."""
+from probclust.story.recipe import Batch
 
 
 def own_rows(batch: Batch) -> Tensor:
@@ -18,10 +15,10 @@ def own_rows(batch: Batch) -> Tensor:
     expert whose cluster is empty gets a row of another.
     """
     memory, n_clusters = batch.run.memory, batch.run.story.n_clusters
-    if MEMBERS not in memory:
-        memory[MEMBERS] = memory[START].argsort(stable=True)
-        memory[SIZES] = memory[START].bincount(minlength=n_clusters)
-    sizes = memory[SIZES][:, None]
+    if "members" not in memory:
+        memory.members = memory.labels.argsort(stable=True)
+        memory.sizes = memory.labels.bincount(minlength=n_clusters)
+    sizes = memory.sizes[:, None]
     share = torch.rand(n_clusters, max(1, len(batch.index) // 4), device=sizes.device)
     place = sizes.cumsum(0) - sizes + (share * sizes).long()
-    return batch.run.x[memory[MEMBERS][place.clamp(max=len(batch.run.x) - 1)]]
+    return batch.run.x[memory.members[place.clamp(max=len(batch.run.x) - 1)]]

@@ -12,9 +12,6 @@ from torch.nn import functional
 from probclust.starts.clusters import kmeans_start
 from probclust.story.recipe import Batch, Compute, Run, Step, Train
 
-FEATURES = "Fourier features"
-"""Name in `run.memory` of the (rows, latent_dim) features that the encoder learns."""
-
 
 def fourier_start(
     encode: Callable[[Tensor], Tensor],
@@ -31,7 +28,7 @@ def fourier_start(
     """Steps that make the codes random Fourier features of the kernel exp(-gamma ||x - y||^2), and cluster them.
 
     Features are drawn; the encoder learns to map rows to them; the decoder learns to map the encoder's codes back to
-    the rows; k-means on the codes leaves `run.memory[START]`. Distances in the kernel's space then are distances
+    the rows; k-means on the codes leaves `run.memory.labels`. Distances in the kernel's space then are distances
     between codes.
 
     Args:
@@ -53,10 +50,10 @@ def fourier_start(
 
     def draw(run: Run) -> None:
         sampler = RBFSampler(gamma=gamma, n_components=latent_dim, random_state=run.seed % 2**32)
-        run.memory[FEATURES] = torch.as_tensor(sampler.fit_transform(run.x.cpu().numpy())).to(run.x)
+        run.memory.features = torch.as_tensor(sampler.fit_transform(run.x.cpu().numpy())).to(run.x)
 
     def encoder_loss(batch: Batch) -> Tensor:
-        return functional.mse_loss(encode(batch.x), batch.run.memory[FEATURES][batch.index])
+        return functional.mse_loss(encode(batch.x), batch.run.memory.features[batch.index])
 
     def decoder_loss(batch: Batch) -> Tensor:
         return functional.mse_loss(decode(encode(batch.x).detach()), batch.x)

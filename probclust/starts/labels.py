@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,22 @@ from torch import Tensor
 
 from probclust.distributions.observed import filled
 from probclust.likelihoods import view
+from probclust.networks.codes import encode_all
 from probclust.starts.clusterers.label_spreading import spread_labels
 from probclust.starts.clusterers.neighbours import nearest_neighbours
-from probclust.story.recipe import CANDIDATES, START, Run
+from probclust.story.memory import Memory
+from probclust.story.recipe import Run
+from probclust.story.story import Story
 
-NEIGHBOURS = "neighbours"
+NEIGHBOURS = Memory.neighbours.name
 """Name in `run.memory` of the (rows, n_neighbours) graph."""
 
-KMEANS = "k-means"
+KMEANS = Memory.kmeans.name
 """Name in `run.memory` of the (rows,) k-means labels that a start was made from."""
-
-EMBEDDING = "embedding"
-"""Name in `run.memory` of the (rows, n_components) points in which the start's clusters were found."""
-
-FILLED = "filled"
-"""Name in `run.memory` of the (rows, n_features) rows, their missing entries filled from near rows."""
 
 
 def start_from(labels: Any, run: Run) -> None:
-    """Put starting labels into `run.memory[START]`: the clusters that a start found, and what `run.y` says of them.
+    """Put starting labels into `run.memory.labels`: the clusters that a start found, and what `run.y` says of them.
 
     Known rows start in their own cluster, and clusters take the numbers of their known rows. Where every cluster has a
     known row and no neighbour graph entered the clusters, the labels spread over the nearest neighbours in x (as the
@@ -43,15 +41,15 @@ def start_from(labels: Any, run: Run) -> None:
     start = np.argsort(in_known_order(labels, run))[labels]
     if run.y is not None:
         y = run.y.cpu().numpy()
-        by_neighbours = NEIGHBOURS in run.memory or EMBEDDING in run.memory
+        by_neighbours = "neighbours" in run.memory or "embedding" in run.memory
         if not by_neighbours and np.isin(np.arange(run.story.n_clusters), y).all():
-            seen = view(getattr(run.story, "likelihood", None), complete_rows(run))
+            seen = view(likelihood_of(run.story), complete_rows(run))
             _, graph = nearest_neighbours(seen.cpu().numpy())
             scores = spread_labels(graph, y, run.story.n_clusters)
             start = np.where(scores.any(1), scores.argmax(1), start)
         start = np.where(y >= 0, y, start)
-    run.memory[START] = torch.as_tensor(start, device=run.x.device)
-    run.memory.pop(CANDIDATES, None)  # of other clusters
+    run.memory.labels = torch.as_tensor(start, device=run.x.device)
+    run.memory.forget_labels()
 
 
 def keep_known(labels: Tensor, run: Run) -> Tensor:
@@ -84,9 +82,20 @@ def complete_rows(run: Run) -> Tensor:
     """(rows, n_features) what warm starts work on: `run.x`, its missing entries filled from near rows."""
     if not run.story.missing:
         return run.x
-    if FILLED not in run.memory:
-        run.memory[FILLED] = neighbour_filled(run.x)
-    return run.memory[FILLED]
+    if "filled" not in run.memory:
+        run.memory.filled = neighbour_filled(run.x)
+    return run.memory.filled
+
+
+def codes_of(run: Run, encode: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """(rows, latent_dim) what a start clusters: codes of the complete rows; without `encode` the rows themselves."""
+    rows = complete_rows(run)
+    return rows if encode is None else encode_all(encode, rows)
+
+
+def likelihood_of(story: Story) -> Any:
+    """The likelihood whose `view` shows a story's rows: that of the story, or of its codec; None where it has none."""
+    return getattr(story, "likelihood", None) or getattr(getattr(story, "codec", None), "likelihood", None)
 
 
 def neighbour_filled(x: Tensor, n_neighbours: int = 10) -> Tensor:

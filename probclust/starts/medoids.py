@@ -7,8 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from probclust.networks.codes import encode_all
-from probclust.starts.labels import start_from
+from probclust.starts.labels import codes_of, start_from
 from probclust.story.recipe import Compute, Run
 
 Between = Callable[[Tensor, Tensor], Tensor]
@@ -53,7 +52,7 @@ def k_medoids(distances: Tensor, n_clusters: int, max_rounds: int = 100) -> Tens
 def kmedoids_start(
     between: Between, max_rows: int = 2000, *, encode: Callable[[Tensor], Tensor] | None = None
 ) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, by k-medoids.
+    """A step that puts starting labels into `run.memory.labels`, by k-medoids.
 
     Known rows have their say, as `start_from` tells.
 
@@ -65,7 +64,7 @@ def kmedoids_start(
     """
 
     def find(run: Run) -> None:
-        x, n_clusters = run.x if encode is None else encode_all(encode, run.x), run.story.n_clusters
+        x, n_clusters = codes_of(run, encode), run.story.n_clusters
         some = x[torch.randperm(len(x))[:max_rows].to(x.device)]
         with torch.no_grad():
             medoids = some[k_medoids(_pairwise(some, some, between), n_clusters)]

@@ -22,8 +22,11 @@ from torch import Tensor
 from probclust.arguments import positive
 from probclust.data.kinds import checked_lengths
 from probclust.starts.clusterers.hidden_markov import HiddenMarkov, fitted_hidden_markov
-from probclust.starts.labels import EMBEDDING, KMEANS, complete_rows, start_from
-from probclust.story.recipe import Compute, Run
+from probclust.starts.following import followed
+from probclust.starts.labels import complete_rows, start_from
+from probclust.starts.start import Clusters, Coder, Start, start_kind
+from probclust.story.recipe import Compute, Run, Step
+from probclust.story.story import Story
 
 LEAST_SCALE = 0.1
 """Of a feature's deviation in all rows: below that, its deviation in a recording does not stretch it further."""
@@ -45,10 +48,10 @@ def sequence_start(
     n_init: int = 50,
     view: Callable[[Tensor], Tensor] | None = None,
 ) -> Compute:
-    """A step that puts starting labels into `run.memory[START]`, and coordinates into `run.memory[EMBEDDING]`.
+    """A step that puts starting labels into `run.memory.labels`, and coordinates into `run.memory.embedding`.
 
     The coordinates are those in which the clusters differ, one fewer than clusters. The labels of k-means from which
-    the model was started are kept in `run.memory[KMEANS]`.
+    the model was started are kept in `run.memory.kmeans`.
 
     Args:
         lengths: rows of each recording; recordings follow each other, and rows are in order of time within them.
@@ -70,8 +73,8 @@ def sequence_start(
         most = max(1, len(points) // ROWS_PER_COMPONENT)
         points = PCA(min(n_components, most, points.shape[1]), random_state=0).fit_transform(points)
         found, kmeans = likeliest_hidden_markov(points, recordings, run.story.n_clusters, n_init=n_init, seed=run.seed)
-        run.memory[EMBEDDING] = torch.as_tensor(found.coordinates).to(run.x)
-        run.memory[KMEANS] = torch.as_tensor(kmeans).long()
+        run.memory.embedding = torch.as_tensor(found.coordinates).to(run.x)
+        run.memory.kmeans = torch.as_tensor(kmeans).long()
         start_from(found.responsibilities.argmax(1), run)
 
     return Compute(name="start", run=find)
@@ -106,3 +109,10 @@ def standardised(x: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.float64]
     least[least == 0] = 1
     parts = np.split(np.asarray(x, dtype=np.float64), np.cumsum(lengths)[:-1])
     return np.concatenate([(part - part.mean(0)) / np.maximum(part.std(0), least) for part in parts])
+
+
+@start_kind("sequence", suits=lambda start: start.lengths is not None)
+def _steps(start: Start, story: Story, coder: Coder, clusters: Clusters) -> list[Step]:
+    if start.lengths is None:
+        raise ValueError("pretraining='sequence' needs lengths, the number of rows of each recording")
+    return followed(sequence_start(start.lengths, view=coder.view), start, coder)

@@ -17,12 +17,6 @@ from probclust.story.recipe import Run, Train
 
 log = logging.getLogger(__name__)
 
-TARGET = "target"
-"""Name in `run.memory` of the (rows, K) target distribution."""
-
-TARGET_LABELS = "target labels"
-"""Name in `run.memory` of the (rows,) clusters at the last renewal of the target."""
-
 
 def student_t(codes: Tensor, centres: Tensor) -> Tensor:
     """Log assignments by the Student-t kernel: log q_ij, with q_ij proportional to (1 + |z_i - mu_j|^2)^-1.
@@ -65,7 +59,7 @@ def divergence(target: Tensor, log_q: Tensor) -> Tensor:
 class SelfTraining(Train):
     """A training step that renews the target of all rows every `interval` batches, and ends once few rows move.
 
-    The loss finds the target of its rows in `batch.run.memory[TARGET][batch.index]`. Known rows (`run.y`) have their
+    The loss finds the target of its rows in `batch.run.memory.target[batch.index]`. Known rows (`run.y`) have their
     known cluster for target.
 
     Args:
@@ -105,7 +99,7 @@ class SelfTraining(Train):
         if run.y is not None:
             known = functional.one_hot(run.y.clamp(min=0), target.shape[1]).to(target)
             target = torch.where((run.y >= 0)[:, None], known, target)
-        changed = 1.0 if n_batches == 0 else float((labels != run.memory[TARGET_LABELS]).double().mean())
-        run.memory[TARGET], run.memory[TARGET_LABELS] = target, labels
+        changed = 1.0 if n_batches == 0 else float((labels != run.memory.target_labels).double().mean())
+        run.memory.target, run.memory.target_labels = target, labels
         log.info("batch %d: target renewed, %.2f%% of the rows changed cluster", n_batches, 100 * changed)
         return changed < self.delta

@@ -1,5 +1,6 @@
 from .chunks import evaluating as evaluating
 from .contract import check_contract as check_contract
+from .global_guide import GuideKind as GuideKind
 from .importance import importance_bound as importance_bound
 from .joint import Joint as Joint
 from .joint import Pass as Pass
@@ -7,6 +8,7 @@ from .joint import global_sites as global_sites
 from .joint import model_joint as model_joint
 from .joint import programs as programs
 from .joint import trace_joint as trace_joint
+from .memory import Memory as Memory
 from .pairs import Pairs as Pairs
 from .recipe import CANDIDATES as CANDIDATES
 from .recipe import START as START

@@ -14,12 +14,12 @@ from probclust.distributions.base import base_of
 from probclust.distributions.off_border import inside
 from probclust.errors import ContractError
 
-Kind = Literal["map", "normal", "conjugate"]
+GuideKind = Literal["map", "normal", "conjugate"]
 
 
-def checked_kind(kind: Kind) -> Kind:
+def checked_kind(kind: GuideKind) -> GuideKind:
     """`kind`, or a ValueError where there is no guide of that name."""
-    if kind not in get_args(Kind):
+    if kind not in get_args(GuideKind):
         raise ValueError(f"global_guide must be 'map', 'normal' or 'conjugate', got {kind!r}")
     return kind
 
@@ -40,7 +40,7 @@ class GlobalGuide(nn.Module):
         scale: standard deviation at the start, in unconstrained space.
     """
 
-    def __init__(self, sites: dict[str, Any], kind: Kind, scale: float = 0.1) -> None:
+    def __init__(self, sites: dict[str, Any], kind: GuideKind, scale: float = 0.1) -> None:
         super().__init__()
         self.kind = checked_kind(kind)
         self.names = list(sites)

@@ -16,15 +16,16 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from probclust.arguments import choice, positive_or_none, real, whole
+from probclust.story.memory import Memory
 from probclust.story.pairs import Pairs
 from probclust.story.story import Story
 
 Schedule = Literal["constant", "cosine"]
 
-START = "start"
+START = Memory.labels.name
 """Name in `run.memory` of the (rows,) cluster labels that a warm start found."""
 
-CANDIDATES = "candidates"
+CANDIDATES = Memory.candidates.name
 """Name in `run.memory` of the (rows, S) clusters that truncated enumeration computes for each row, the best first."""
 
 
@@ -38,7 +39,7 @@ class Run:
             than memory `probclust.data.StoredRows`, which give tensors by index, `x[index]`, and by `x.split(size)`.
         y: (rows,) known clusters, -1 where unknown; None where nothing is known.
         seed: of this restart.
-        memory: tensors that steps leave for later steps, by name.
+        memory: tensors that steps leave for later steps, by name, see `Memory`.
         pairs: must-links and cannot-links, which SVI steps keep to; None where there are none.
     """
 
@@ -46,8 +47,12 @@ class Run:
     x: Any
     y: Tensor | None
     seed: int
-    memory: dict[str, Tensor] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     pairs: Pairs | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.memory, Memory):
+            self.memory = Memory(self.memory)
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,17 @@ class SVI(Train):
     schedule: Schedule = "cosine"
     objective: str | ELBO = "exact"
     to_start: bool = False
+
+    @classmethod
+    def to_labels(cls, epochs: int, **changes: Any) -> SVI:
+        """The step of a recipe that fits a story to its starting clusters, by small batches at a constant rate.
+
+        Args:
+            epochs: passes over the rows.
+            changes: other settings than these.
+        """
+        settings: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 64, "schedule": "constant"}
+        return cls(name="fit to start", epochs=epochs, to_start=True, **settings | changes)
 
     @property
     def is_start(self) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor
 from probclust.arguments import positive
 from probclust.locking import alone
 from probclust.part import Part, fresh
-from probclust.story.global_guide import GlobalGuide, Kind, checked_kind
+from probclust.story.global_guide import GlobalGuide, GuideKind, checked_kind
 from probclust.story.module_parameters import keep_own_parameters
 
 if TYPE_CHECKING:
@@ -65,9 +65,10 @@ class Story(Part):
     missing: bool = False
     may_empty: bool = False
     any_scale: bool = False
+    weights: Any
     feature_names: tuple[str, ...] | None = None
 
-    def __init__(self, *, n_features: int, n_clusters: int, global_guide: Kind = "map") -> None:
+    def __init__(self, *, n_features: int, n_clusters: int, global_guide: GuideKind = "map") -> None:
         super().__init__()
         self.n_features = positive("n_features", n_features)
         self.n_clusters = positive("n_clusters", n_clusters)
@@ -98,6 +99,17 @@ class Story(Part):
         """The training steps that the story's paper uses, warm start first; None for plain SVI."""
         return None
 
+    def start_weights(self, shares: Tensor, n_rows: int) -> None:
+        """Start p(cluster), the part `self.weights`, and its posterior where it has a prior, from a start's clusters.
+
+        Args:
+            shares: (K,) of the rows in each starting cluster; positive, of sum 1.
+            n_rows: how many rows there are.
+        """
+        laws = self.weights.start(shares, n_rows)
+        if self.globals is not None:
+            self.globals.start(laws)
+
     def complete_guide(self, x: Tensor) -> Any:
         """`guide`, preceded by the automatic guide of the global latents that it leaves out."""
         if self.globals is not None:
@@ -105,13 +117,21 @@ class Story(Part):
         return self.guide(x)
 
     def constructed(self) -> None:
-        """Add the automatic guide of the global latents, once the constructor is through."""
+        """Read facts off the parts, and add the automatic guide of the global latents, once the constructor is through.
+
+        A story is no density where a part is none; entries may be missing where a likelihood allows it, and clusters
+        may stay empty where their weights have it so.
+        """
+        parts = [part for part in self.modules() if part is not self]
+        self.is_density = self.is_density and all(getattr(part, "is_density", True) for part in parts)
+        self.missing = self.missing or any(getattr(part, "allows_missing", False) for part in parts)
+        self.may_empty = self.may_empty or any(getattr(part, "may_empty", False) for part in parts)
         keep_own_parameters(self)
         self.add_global_guide()
         self.__dict__["_frozen_by_itself"] = {name for name, p in self.named_parameters() if not p.requires_grad}
 
     @alone
-    def use_global_guide(self, kind: Kind) -> None:
+    def use_global_guide(self, kind: GuideKind) -> None:
         """Replace the automatic guide of the global latents by one of `kind`, "map", "normal" or "conjugate"."""
         self.globals, self.global_guide_kind = None, checked_kind(kind)
         self.add_global_guide()

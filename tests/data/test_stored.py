@@ -369,7 +369,7 @@ import numpy as np, torch
 import probclust as pc
 import probclust.data.batches, probclust.story.rows
 from probclust.story.recipe import SVI
-from probclust.starts.pretraining import kmeans_start
+from probclust.starts.clusters import kmeans_start
 torch.set_num_threads(1)
 probclust.data.batches.POOL_BYTES = probclust.story.chunks.CHUNK_ELEMENTS = 2**22
 story = pc.models.GaussianMixture(256, 3, covariance_type="diag")

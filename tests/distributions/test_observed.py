@@ -220,7 +220,7 @@ def test_complete_rows_score_as_without_permission():
 def test_encoders_see_zeros_and_the_mask():
     seen = []
     story = VaDE(2, 2, 1, hidden=(3,), missing=True)
-    story.encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    story.codec.encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     story.guide(torch.tensor([[0.5, NAN], [NAN, NAN]]))
     assert seen[0].tolist() == [[0.5, 0, 1, 0], [0, 0, 0, 0]]
 
@@ -260,7 +260,7 @@ def test_the_users_likelihood_may_be_wrapped():
 
     story = VaDE(3, 2, 1, hidden=(4,), likelihood=Missing(Plain(), 3), missing=True)
     assert torch.isfinite(pc.log_joint(story, torch.tensor([[0.5, NAN, 1.0]] * 4))).all()
-    assert isinstance(VaDE(3, 2, 1, hidden=(4,), likelihood=Missing(Gaussian(3), 3)).likelihood.base, Gaussian)
+    assert isinstance(VaDE(3, 2, 1, hidden=(4,), likelihood=Missing(Gaussian(3), 3)).codec.likelihood.base, Gaussian)
 
 
 def test_the_estimator_takes_missing_entries():

@@ -181,7 +181,7 @@ def test_a_row_of_which_nothing_is_known_is_a_draw_of_the_story():
 )
 def test_our_stories_impute(build, monkeypatch):
     story, x = build(), with_gaps(torch.rand(9, 6))
-    if isinstance(story, VaDE) and story.on_sphere:
+    if isinstance(story, VaDE) and story.codec.on_sphere:
         x = torch.where(x.isnan(), x, x.round())
     found = pc.impute(story, x, draws=4, particles=5, seed=0)
     assert torch.isfinite(found.x).all()
@@ -243,9 +243,9 @@ def test_blocks_that_were_fitted_to_gaps_impute(float64):
     blocks = Mixed_([([2], "poisson"), ([0, 1], "gaussian")])
     story = VaDE(3, 2, latent_dim=2, hidden=(4,), likelihood=blocks, missing=True).double()
     with torch.no_grad():
-        for parameter in story.decoder.parameters():
+        for parameter in story.codec.decoder.parameters():
             parameter.zero_()
-    law = story.likelihood.base(torch.zeros(1, blocks.n_outputs))
+    law = story.codec.likelihood.base(torch.zeros(1, blocks.n_outputs))
     n = 4000
     found = pc.impute(story, [[0.3, NAN, NAN]], draws=n, particles=8)
     drawn = found.x[:, 0, 1:]

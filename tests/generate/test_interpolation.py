@@ -59,7 +59,7 @@ def test_one_decoder_is_run_along_the_latents():
     story = VaDE(4, 3, latent_dim=2, hidden=(8,))
     t = torch.linspace(0, 1, 7)[:, None]
     z = (1 - t) * story.prior.loc[0] + t * story.prior.loc[1]
-    torch.testing.assert_close(pc.interpolate(story, 0, 1, n=7), story.decode(z).detach())
+    torch.testing.assert_close(pc.interpolate(story, 0, 1, n=7), story.codec.decode(z).mean.detach())
     straight = torch.lerp(*(pc.modes(story)[[k]] for k in (0, 1)), t)
     assert not torch.allclose(pc.interpolate(story, 0, 1, n=7), straight, atol=1e-4)
 
@@ -67,7 +67,7 @@ def test_one_decoder_is_run_along_the_latents():
 def test_directions_keep_to_the_sphere_at_even_angles():
     story = VaDE(4, 3, latent_dim=3, hidden=(8,), prior="cosine")
     passed = []
-    story.decoder.register_forward_hook(lambda module, inputs, output: passed.append(inputs[0]))
+    story.codec.decoder.register_forward_hook(lambda module, inputs, output: passed.append(inputs[0]))
     pc.interpolate(story, 0, 1, n=5)
     z = passed[-1]
     torch.testing.assert_close(z.norm(dim=1), torch.ones(5))

@@ -38,11 +38,11 @@ def test_with_latents_they_are_at_their_priors_mode():
         story = kind(4, 3)
         torch.testing.assert_close(pc.modes(story), story.loc.detach())
     vade = VaDE(6, 3, latent_dim=2, hidden=(5,), likelihood="bernoulli")
-    torch.testing.assert_close(pc.modes(vade), vade.decode(vade.prior.loc).detach())
+    torch.testing.assert_close(pc.modes(vade), vade.codec.decode(vade.prior.loc).mean.detach())
     sphere = VaDE(6, 3, latent_dim=2, hidden=(5,), prior="cosine")
-    torch.testing.assert_close(pc.modes(sphere), sphere.decode(sphere.prior.loc).detach())
+    torch.testing.assert_close(pc.modes(sphere), sphere.codec.decode(sphere.prior.loc).mean.detach())
     vaes = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(5,))
-    expected = vaes.likelihood(vaes.decoders(torch.zeros(3, 2))).mean[torch.arange(3), torch.arange(3)]
+    expected = vaes.experts.likelihood(vaes.experts.decoders(torch.zeros(3, 2))).mean[torch.arange(3), torch.arange(3)]
     torch.testing.assert_close(pc.modes(vaes), expected.detach())
 
 

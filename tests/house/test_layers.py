@@ -37,6 +37,17 @@ def test_no_file_is_long() -> None:
     assert not {str(path.relative_to(ROOT)): length(path) for path in files() if length(path) > 350}
 
 
+def test_stories_read_like_their_papers() -> None:
+    """What is not their formulas and recipes stands in the library; model and guide are near the top of each file."""
+    lengths = {path.name: length(path) for path in MODELS.glob("*.py")}
+    assert sum(lengths.values()) <= 1500
+    assert lengths["vade.py"] <= 115
+    for path in MODELS.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = [number for number, line in enumerate(lines) if line.startswith(("    def model(", "    def guide("))]
+        assert not found or max(found) <= 120, path
+
+
 def test_there_are_twelve_rooms_and_the_suite_for_others() -> None:
     expected = "cli data distributions evaluation fitting generate likelihoods networks objectives priors starts story"
     assert [room.name for room in ROOMS] == [*expected.split(), "testing"]

@@ -15,7 +15,6 @@ from probclust.data.synthetic import four_gaussians
 from probclust.likelihoods import Gaussian
 from probclust.models import DAMIC
 from probclust.objectives.bounds import Exact, Hard
-from probclust.starts.experts import MEMBERS, SIZES
 from probclust.story.recipe import START
 
 D, K = 5, 3
@@ -30,7 +29,7 @@ def perceptron(layers, k, x):
 
 def expert(story, k, x):
     """f_k(x), from the k-th expert's weights alone."""
-    return perceptron(story.decoders.layers, k, perceptron(story.encoders.layers, k, x))
+    return perceptron(story.experts.decoders.layers, k, perceptron(story.experts.encoders.layers, k, x))
 
 
 def log_gate(story, x):
@@ -79,7 +78,7 @@ def test_the_log_joint_is_gate_times_stacked_experts_and_its_softmax_equation_5(
 def test_gradients_are_weighted_by_equation_5_as_in_equation_4(story, x):
     weights = pc.responsibilities(story, x)
     gate = [*story.embedding.parameters(), *story.gate.parameters()]
-    experts = [*story.encoders.parameters(), *story.decoders.parameters()]
+    experts = [*story.experts.encoders.parameters(), *story.experts.decoders.parameters()]
     loss = Exact().differentiable_loss(story.model, story.guide, x)
     found = torch.autograd.grad(loss, gate + experts)
     equation_4 = torch.autograd.grad(-(weights * log_gate(story, x)).sum(), gate)
@@ -101,15 +100,15 @@ def test_with_constant_experts_and_no_gate_it_is_k_means(float64):
     story = DAMIC(D, K, latent_dim=2, hidden=(), gate=False)
     means = x[:K].clone()
     with torch.no_grad():
-        story.decoders.layers[-1].weight.zero_()
-        story.decoders.layers[-1].bias.copy_(means[:, None])
+        story.experts.decoders.layers[-1].weight.zero_()
+        story.experts.decoders.layers[-1].bias.copy_(means[:, None])
     kmeans = KMeans(K, init=means.numpy(), n_init=1, max_iter=1)
     with warnings.catch_warnings(action="ignore"):  # it has not converged
         kmeans.fit(x.numpy())
     labels = torch.cdist(x, means).argmin(1)
     assert torch.equal(pc.predict(story, x), labels)
     loss = Hard().differentiable_loss(story.model, story.guide, x)
-    (gradient,) = torch.autograd.grad(loss, story.decoders.layers[-1].bias)
+    (gradient,) = torch.autograd.grad(loss, story.experts.decoders.layers[-1].bias)
     counts = labels.bincount(minlength=K)[:, None]
     stepped = means - gradient.squeeze(1) / counts  # Newton's step: the loss is quadratic in the constants
     torch.testing.assert_close(stepped, torch.as_tensor(kmeans.cluster_centers_))
@@ -148,20 +147,20 @@ def test_samples_come_from_the_codes_of_each_experts_own_rows(story):
         pc.sample(story, 3)
     story.fit_codes(x)
     labels = pc.predict(story, x)
-    own = {k: perceptron(story.encoders.layers, k, x[labels == k]).detach() for k in labels.unique().tolist()}
+    own = {k: perceptron(story.experts.encoders.layers, k, x[labels == k]).detach() for k in labels.unique().tolist()}
     k = max(own, key=lambda k: len(own[k]))
-    torch.testing.assert_close(story.codes.weights, labels.bincount(minlength=K) / 400)
-    torch.testing.assert_close(story.codes.loc[k], own[k].mean(0))
-    covariance = story.codes.factor[k] @ story.codes.factor[k].T
+    torch.testing.assert_close(story.code_density.weights, labels.bincount(minlength=K) / 400)
+    torch.testing.assert_close(story.code_density.part.loc[k], own[k].mean(0))
+    covariance = story.code_density.part.factor[k] @ story.code_density.part.factor[k].T
     torch.testing.assert_close(covariance, own[k].T.cov(correction=0), rtol=1e-3, atol=1e-5)
     draws = pc.sample(story, 4000, cluster=k, seed=0)
     assert draws["cluster"].unique().tolist() == [k]
     error = (own[k].var(0) / 4000).sqrt()
     assert ((draws["z"].mean(0) - own[k].mean(0)).abs() < 5 * error).all()  # false alarm below 1e-5
-    noise = draws["x"] - perceptron(story.decoders.layers, k, draws["z"])
+    noise = draws["x"] - perceptron(story.experts.decoders.layers, k, draws["z"])
     assert noise.std().item() == pytest.approx(1.0, abs=0.03)  # 20,000 draws: standard error 0.005
     drawn = pc.sample(story, 4000, seed=1)["cluster"].bincount(minlength=K) / 4000
-    assert (drawn - story.codes.weights).abs().max() < 0.04  # five standard errors
+    assert (drawn - story.code_density.weights).abs().max() < 0.04  # five standard errors
 
 
 @pytest.mark.parametrize(("likelihood", "of"), [("gaussian", "scale"), ("bernoulli", None)])
@@ -169,7 +168,7 @@ def test_other_likelihoods_take_the_place_of_the_papers_distance(likelihood, of,
     x, story = x.float().sigmoid(), small(likelihood=likelihood)
     outputs = expert(story, 1, x)
     if of:
-        expected = torch.distributions.Normal(outputs, story.likelihood.scale).log_prob(x).sum(1)
+        expected = torch.distributions.Normal(outputs, story.experts.likelihood.scale).log_prob(x).sum(1)
     else:
         expected = -torch.nn.functional.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum(1)
     torch.testing.assert_close(pc.log_joint(story, x)[:, 1], (log_gate(story, x)[:, 1] + expected).detach())
@@ -222,22 +221,22 @@ def test_a_further_round_starts_fresh_networks_from_the_clusters_of_the_last(mon
     settings = {"pretraining": "none", "fit_epochs": 2, "epochs": 1}
     once, twice = (DAMIC(D, 2, hidden=(8,), gate_hidden=(8,)) for _ in range(2))
     pc.fit(once, x, recipe=settings)
-    first, weights = pc.predict(once, x), once.encoders.layers[0].weight.clone()
+    first, weights = pc.predict(once, x), once.experts.encoders.layers[0].weight.clone()
     seen = {}
     start_again = DAMIC._start_again
 
     def look(story, run):
-        seen["before"] = story.encoders.layers[0].weight.clone()
+        seen["before"] = story.experts.encoders.layers[0].weight.clone()
         start_again(story, run)
-        seen["fresh"], seen["start"] = story.encoders.layers[0].weight.clone(), run.memory[START].clone()
+        seen["fresh"], seen["start"] = story.experts.encoders.layers[0].weight.clone(), run.memory[START].clone()
 
     monkeypatch.setattr(DAMIC, "_start_again", look)
     record = pc.fit(twice, x, recipe=settings | {"rounds": 2})
     assert torch.equal(seen["before"], weights)  # the first round is the only one of a fit with one
     assert torch.equal(seen["start"], first)
     assert not torch.equal(seen["fresh"], weights)
-    assert torch.equal(record.memory[SIZES], first.bincount(minlength=2))
-    assert torch.equal(first[record.memory[MEMBERS]], first.sort().values)
+    assert torch.equal(record.memory["sizes"], first.bincount(minlength=2))
+    assert torch.equal(first[record.memory["members"]], first.sort().values)
     steps = list(dict.fromkeys(entry["step"] for entry in record.history))
     assert steps == ["gate", "experts", "svi", "gate 2", "experts 2", "svi 2"]
 
@@ -252,7 +251,7 @@ def test_known_rows_start_a_further_round_in_their_own_cluster():
 
 
 def test_wrong_pretraining_is_refused():
-    with pytest.raises(ValueError, match="'autoencoder' or 'none', got 'vade'"):
+    with pytest.raises(ValueError, match=r"pretraining must be .* or 'none', got 'vade'"):
         small().recipe(pretraining="vade")
     with pytest.raises(ValueError, match="pretrain_epochs must be an integer of at least 1, got 0"):
         small().recipe(pretrain_epochs=0)

@@ -12,7 +12,6 @@ import torch
 import probclust as pc
 from probclust.models import DEC, IDEC
 from probclust.starts.labels import KMEANS
-from probclust.starts.self_training import TARGET, TARGET_LABELS
 from probclust.story.recipe import START, Batch, Compute, Run
 
 QUICK = {"pretrain_epochs": 2, "epochs": 4, "interval": 3, "delta": 0.0}
@@ -26,7 +25,7 @@ def blobs(n=120):
 
 
 def q_by_hand(story, x):
-    z, mu = story.encoder(x).detach().double().numpy(), story.centres.detach().double().numpy()
+    z, mu = story.codec.encoder(x).detach().double().numpy(), story.centres.detach().double().numpy()
     kernel = 1 / (1 + ((z[:, None] - mu) ** 2).sum(-1))
     return kernel / kernel.sum(1, keepdims=True)
 
@@ -62,7 +61,7 @@ def test_the_objective_of_training_is_the_papers(float64):
     loss = story.loss(Batch(x[index], index, run)).item()
     assert loss == pytest.approx(objective_by_hand(story, x)[5:15].mean(), rel=1e-10)
     story.loss(Batch(x[index], index, run)).backward()
-    assert all(p.grad is None for p in story.decoder.parameters())
+    assert all(p.grad is None for p in story.codec.decoder.parameters())
 
 
 def test_plain_svi_descends_along_the_papers_gradient(float64):
@@ -71,7 +70,7 @@ def test_plain_svi_descends_along_the_papers_gradient(float64):
     run = Run(story, x, None, 0)
     story._set_frequencies(run)
     story.recipe()[-2].before(run, 0)
-    parameters = [*story.encoder.parameters(), story.centres]
+    parameters = [*story.codec.encoder.parameters(), story.centres]
     expected = torch.autograd.grad(story.loss(Batch(x, torch.arange(20), run)), parameters)
     loss = pc.objectives.Exact().differentiable_loss(story.model, story.guide, x) / 20
     for found, wanted in zip(torch.autograd.grad(loss, parameters), expected, strict=True):
@@ -105,7 +104,7 @@ def test_the_centres_start_at_the_means_of_the_clusters_codes():
     story = DEC(6, 3, latent_dim=2, hidden=(8,))
     run = Run(story, x, None, 0, {START: y})
     story._set_centres(run)
-    codes = story.encoder(x).detach()
+    codes = story.codec.encoder(x).detach()
     torch.testing.assert_close(story.centres.detach(), torch.stack([codes[y == k].mean(0) for k in range(3)]))
     assert codes.std().item() == pytest.approx(story.spread, rel=1e-4)
 
@@ -177,8 +176,8 @@ def test_a_fit_stopped_anywhere_resumes_to_the_same_end(tmp_path, monkeypatch, s
 def test_the_targets_in_memory_are_of_all_rows():
     x, _ = blobs()
     record = pc.fit(DEC(6, 3, latent_dim=2, hidden=(8,)), x, recipe=QUICK)
-    assert record.memory[TARGET].shape == (120, 3)
-    assert record.memory[TARGET_LABELS].shape == (120,)
+    assert record.memory["target"].shape == (120, 3)
+    assert record.memory["target labels"].shape == (120,)
 
 
 @pytest.mark.parametrize("kind", [DEC, IDEC])
@@ -195,8 +194,8 @@ def test_what_a_conditional_story_has_and_has_not():
     x, _ = blobs()
     story = DEC(6, 3, latent_dim=2, hidden=(8,))
     assert pc.reconstruct(story, x).shape == (120, 6)
-    torch.testing.assert_close(pc.reconstruct(story, x), story.decoder(story.encoder(x)).detach())
-    torch.testing.assert_close(pc.embed(story, x), story.encoder(x).detach())
+    torch.testing.assert_close(pc.reconstruct(story, x), story.codec.decoder(story.codec.encoder(x)).detach())
+    torch.testing.assert_close(pc.embed(story, x), story.codec.encoder(x).detach())
     with pytest.raises(ValueError, match="conditions on x"):
         pc.sample(story, 3)
     with pytest.warns(pc.ComparisonWarning, match="no likelihood"):

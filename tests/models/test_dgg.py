@@ -12,8 +12,8 @@ from scipy.spatial.distance import jensenshannon
 
 import probclust as pc
 from probclust.models import DGG, VaDE
-from probclust.models.dgg import Linked, jensen_shannon
 from probclust.objectives.bounds import Exact
+from probclust.objectives.linked import Linked, jensen_shannon
 from probclust.starts.labels import NEIGHBOURS
 from probclust.story.joint import trace_joint
 from probclust.story.recipe import START, SVI, Compute, Run

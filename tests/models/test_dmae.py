@@ -54,7 +54,7 @@ def by_hand(story, kind, h, theta):
 
 def equations(story, kind, x):
     """(rows, K) s and (rows,) loss, equations 8 to 13, one row after the other."""
-    h = story.encoder(x).detach().numpy()
+    h = story.codec.encoder(x).detach().numpy()
     if kind == "cosine":
         h = h / np.linalg.norm(h, axis=1, keepdims=True)
     theta = [t.detach().numpy() for t in story.dissimilarity.theta]
@@ -64,7 +64,7 @@ def equations(story, kind, x):
         weights = np.exp(-story.alpha * d + story.bias.detach().numpy())
         s = weights / weights.sum()
         soft = [sum(s[k] * t[k] for k in range(K)) for t in theta]
-        rebuilt = story.decoder(torch.as_tensor(soft[0])).detach().numpy()
+        rebuilt = story.codec.decoder(torch.as_tensor(soft[0])).detach().numpy()
         assignments.append(s)
         losses.append(story.lambda_r * ((row - rebuilt) ** 2).sum() + story.lambda_c * by_hand(story, kind, code, soft))
     return np.array(assignments), np.array(losses)
@@ -88,7 +88,7 @@ def test_the_objective_of_training_is_the_papers_and_reaches_every_parameter(flo
     assert loss.item() == pytest.approx(expected, rel=1e-8)
     loss.backward()
     for name, parameter in story.named_parameters():
-        trained = not name.startswith("codes.") and parameter.requires_grad
+        trained = not name.startswith("code_density.") and parameter.requires_grad
         assert (parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)) == trained, name
 
 
@@ -99,7 +99,7 @@ def test_without_reconstruction_the_constant_falls_away(float64):
 
 def test_the_shallow_variant_works_on_the_rows_themselves(float64):
     story, x = build("manhattan", latent_dim=None, alpha=0.7, lambda_r=0.2), torch.randn(9, D)
-    assert {name.split(".")[0] for name, _ in story.named_parameters()} == {"bias", "dissimilarity", "codes"}
+    assert {name.split(".")[0] for name, _ in story.named_parameters()} == {"bias", "dissimilarity", "code_density"}
     s, loss = equations(story, "manhattan", x)
     np.testing.assert_allclose(pc.responsibilities(story, x), s, rtol=1e-8)
     np.testing.assert_allclose(-pc.elbo(story, x), loss + D / 2 * math.log(math.pi / 0.2), rtol=1e-8)
@@ -122,7 +122,7 @@ def test_alpha_makes_assignments_sparse_but_does_not_move_them(float64):
 def test_with_squared_distances_and_hard_assignments_the_clustering_term_is_k_means(float64):
     """Equation 7 with alpha to infinity: the squared distance to the nearest centre."""
     story, x = build("squared_euclidean", alpha=1e9, lambda_r=0.0), torch.randn(50, D)
-    nearest = torch.cdist(story.encoder(x), story.dissimilarity.loc).square().min(1)
+    nearest = torch.cdist(story.codec.encoder(x), story.dissimilarity.loc).square().min(1)
     torch.testing.assert_close(-pc.elbo(story, x), nearest.values.detach())
     assert torch.equal(pc.predict(story, x), nearest.indices)
 
@@ -130,9 +130,9 @@ def test_with_squared_distances_and_hard_assignments_the_clustering_term_is_k_me
 def test_it_reconstructs_from_the_soft_assigned_centre(float64):
     story, x = build("mahalanobis", alpha=1.5), torch.randn(9, D)
     s = torch.as_tensor(equations(story, "mahalanobis", x)[0])
-    expected = story.decoder(s @ story.dissimilarity.loc).detach()
+    expected = story.codec.decoder(s @ story.dissimilarity.loc).detach()
     torch.testing.assert_close(pc.reconstruct(story, x), expected)
-    torch.testing.assert_close(pc.embed(story, x), story.encoder(x).detach())
+    torch.testing.assert_close(pc.embed(story, x), story.codec.encoder(x).detach())
 
 
 def test_the_architecture_is_the_papers():
@@ -183,11 +183,11 @@ def test_the_shallow_fit_needs_no_pretraining():
 def test_parameters_start_from_the_clusters_codes_at_unit_scale():
     x, y = blobs()
     story = DMAE(D, K, L, (8,))
-    before = story.decoder(story.encoder(x))
+    before = story.codec.decoder(story.codec.encoder(x))
     story._set_parameters(Run(story, x, None, 0, {START: y}))
-    codes = story.encoder(x).detach()
+    codes = story.codec.encoder(x).detach()
     assert codes.std().item() == pytest.approx(1, rel=1e-4)
-    torch.testing.assert_close(story.decoder(story.encoder(x)), before)
+    torch.testing.assert_close(story.codec.decoder(story.codec.encoder(x)), before)
     loc, factor = (t.detach() for t in story.dissimilarity.theta)
     for k in range(K):
         own = codes[y == k]
@@ -210,8 +210,8 @@ def test_samples_come_from_a_density_of_each_clusters_codes():
     error = (own.var(0) / 5000).sqrt()
     assert ((draws["h"].mean(0) - own.mean(0)).abs() < 5 * error).all()  # false alarm below 1e-5
     torch.testing.assert_close(draws["h"].T.cov(), own.T.cov(), rtol=0.15, atol=0.15 * own.var(0).max().item())
-    noise = draws["x"] - story.decoder(draws["h"]).detach()
-    missed = (x - story.decoder(codes).detach()).square().mean().sqrt().item()
+    noise = draws["x"] - story.codec.decoder(draws["h"]).detach()
+    missed = (x - story.codec.decoder(codes).detach()).square().mean().sqrt().item()
     assert noise.std().item() == pytest.approx(missed, rel=0.03)
     shares = pc.sample(story, 5000, seed=1)["cluster"].bincount(minlength=K) / 5000
     assert (shares - labels.bincount(minlength=K) / 600).abs().max() < 0.036  # five standard errors

@@ -7,7 +7,7 @@ import torch
 
 import probclust as pc
 from probclust.models import DEC, IDEC
-from probclust.starts.self_training import TARGET, divergence
+from probclust.starts.self_training import divergence
 from probclust.story.recipe import Batch, Run
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -32,8 +32,8 @@ def test_with_the_reconstruction_off_it_is_dec():
         _, batch = prepared(story, x)
         loss = story.loss(batch)
         loss.backward()
-        gradients = [story.centres.grad, *(p.grad for p in story.encoder.parameters())]
-        assert all(p.grad is None for p in story.decoder.parameters())
+        gradients = [story.centres.grad, *(p.grad for p in story.codec.encoder.parameters())]
+        assert all(p.grad is None for p in story.codec.decoder.parameters())
         found.append((loss.detach(), gradients, pc.log_joint(story, x)))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
 
@@ -55,8 +55,8 @@ def test_the_loss_is_equation_6(gamma, weight):
     x = torch.rand(20, 6)
     story = IDEC(6, 3, 2, (8,), gamma=gamma, reconstruction=weight)
     run, batch = prepared(story, x)
-    rebuilt = story.decoder(story.encoder(batch.x))
-    clustering = divergence(run.memory[TARGET][batch.index], pc.responsibilities(story, batch.x).log()).mean()
+    rebuilt = story.codec.decoder(story.codec.encoder(batch.x))
+    clustering = divergence(run.memory.target[batch.index], pc.responsibilities(story, batch.x).log()).mean()
     expected = weight * (batch.x - rebuilt).square().sum() / (9 * 6) + gamma * clustering
     torch.testing.assert_close(story.loss(batch), expected)
 

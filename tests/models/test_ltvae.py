@@ -43,10 +43,10 @@ def test_styles_become_a_facet_and_a_partition(tmp_path):
     recipe = [
         pc.Train(
             name="codes",
-            loss=lambda batch: (story.encode(x[batch.index]) - codes[batch.index]).square().mean(),
+            loss=lambda batch: (story.codec.mean(x[batch.index]) - codes[batch.index]).square().mean(),
             epochs=60,
             learning_rate=3e-3,
-            modules=[story.encoder],
+            modules=[story.codec.encoder],
         )
     ]
     pc.fit(story, x, recipe=recipe)

@@ -26,18 +26,21 @@ def perceptron(stacked, k, x):
 
 def encode(story, k, x):
     """Mean and standard deviation of q(z | x, cluster = k)."""
-    loc, log_variance = perceptron(story.encoders.network, k, x).chunk(2, -1)
+    loc, log_variance = perceptron(story.experts.encoders.network, k, x).chunk(2, -1)
     return loc, (log_variance / 2).exp()
 
 
 def log_p_x(story, k, x, z):
-    outputs = perceptron(story.decoders, k, z)
-    if story.likelihood.n_heads == 2:
+    outputs = perceptron(story.experts.decoders, k, z)
+    if story.experts.likelihood.n_heads == 2:
         loc, raw = outputs.chunk(2, -1)
-        floor, offset = story.likelihood.floor, (story.likelihood.scale - story.likelihood.floor).expm1().log()
+        floor, offset = (
+            story.experts.likelihood.floor,
+            (story.experts.likelihood.scale - story.experts.likelihood.floor).expm1().log(),
+        )
         return Normal(loc, floor + softplus(raw + offset)).log_prob(x).sum(1)
-    if isinstance(story.likelihood, Gaussian):
-        return Normal(outputs, story.likelihood.scale).log_prob(x).sum(1)
+    if isinstance(story.experts.likelihood, Gaussian):
+        return Normal(outputs, story.experts.likelihood.scale).log_prob(x).sum(1)
     return TorchBernoulli(logits=outputs, validate_args=False).log_prob(x).sum(1)
 
 
@@ -57,7 +60,7 @@ def story(request):
     story = MixtureOfVAEs(6, 3, latent_dim=2, hidden=(8, 7), likelihood=likelihood)
     story.weights.logits.data = torch.tensor([0.0, 1.0, -1.0])
     with torch.no_grad():  # experts that differ from each other
-        for layer in (*story.encoders.network.layers, *story.decoders.layers):
+        for layer in (*story.experts.encoders.network.layers, *story.experts.decoders.layers):
             layer.weight.mul_(2)
     return story
 
@@ -105,7 +108,7 @@ def test_only_the_best_expert_of_each_row_learns_from_the_hard_objective():
     best = trace_joint(story.model, story.guide, x).table.argmax().item()
     torch.manual_seed(0)
     Hard().differentiable_loss(story.model, story.guide, x).backward()
-    gradient = story.decoders.layers[0].weight.grad
+    gradient = story.experts.decoders.layers[0].weight.grad
     assert [bool(gradient[k].any()) for k in range(3)] == [k == best for k in range(3)]
 
 
@@ -114,7 +117,7 @@ def test_known_clusters_train_their_expert_only():
     story, x = MixtureOfVAEs(4, 3, latent_dim=2, hidden=(5,)), torch.rand(6, 4)
     loss = Exact().differentiable_loss(story.model, story.guide, x, y=torch.tensor([1] * 6))
     loss.backward()
-    gradient = story.decoders.layers[0].weight.grad
+    gradient = story.experts.decoders.layers[0].weight.grad
     assert [bool(gradient[k].any()) for k in range(3)] == [False, True, False]
 
 
@@ -129,7 +132,7 @@ def test_draws_come_from_their_own_decoder():
     labels = torch.tensor([2, 0, 1, 1, 2])
     draws = pc.sample(story, 5, cluster=labels, seed=0)
     for row, k in enumerate(labels):
-        mean = perceptron(story.decoders, k, draws["z"][row]).squeeze(0).detach()
+        mean = perceptron(story.experts.decoders, k, draws["z"][row]).squeeze(0).detach()
         torch.testing.assert_close(draws["x"][row], mean, atol=1e-3, rtol=0)
 
 

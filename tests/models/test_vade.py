@@ -47,7 +47,7 @@ def gaussian_mixture_posterior(story, z):
 def test_responsibilities_are_the_latent_mixtures_posterior(story):
     """Equation 16: q(c | x) = p(c | z), with the factor one half in the exponent."""
     x = torch.rand(20, 6)
-    posterior = gaussian_mixture_posterior(story, story.encoder(x).mean)
+    posterior = gaussian_mixture_posterior(story, story.codec.encoder(x).mean)
     assert posterior.max(1).min() < 0.9
     np.testing.assert_allclose(pc.responsibilities(story, x), posterior, atol=1e-10)
     assert (pc.predict(story, x).numpy() == posterior.argmax(1)).all()
@@ -67,7 +67,7 @@ def test_the_posterior_finds_planted_errors(planted, story, monkeypatch):
     monkeypatch.setattr(Joint, "terms", lambda self: ((name, wrong(name, term)) for name, term in honest(self)))
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(
-            pc.responsibilities(story, x), gaussian_mixture_posterior(story, story.encoder(x).mean), atol=1e-10
+            pc.responsibilities(story, x), gaussian_mixture_posterior(story, story.codec.encoder(x).mean), atol=1e-10
         )
 
 
@@ -77,7 +77,7 @@ def test_the_posterior_finds_draws_in_place_of_the_mean(story):
     with torch.no_grad():
         draw = trace_joint(story.model, story.guide, x).table.softmax(1)
     with pytest.raises(AssertionError):
-        np.testing.assert_allclose(draw, gaussian_mixture_posterior(story, story.encoder(x).mean), atol=1e-10)
+        np.testing.assert_allclose(draw, gaussian_mixture_posterior(story, story.codec.encoder(x).mean), atol=1e-10)
 
 
 def log_normal(value, loc, scale):
@@ -88,8 +88,10 @@ def log_normal(value, loc, scale):
 def test_log_joint_by_hand(story, latents):
     x = torch.rand(5, 6)
     joint = trace_joint(story.model, story.guide, x, latents=latents)
-    z, q = joint.guide["z"].value, story.encoder(x)
-    shared = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6)) - log_normal(z, q.mean, q.stddev)
+    z, q = joint.guide["z"].value, story.codec.encoder(x)
+    shared = log_normal(x, story.codec.decoder(z), story.codec.likelihood.scale.expand(6)) - log_normal(
+        z, q.mean, q.stddev
+    )
     for k in range(3):
         expected = (
             shared + log_normal(z, story.prior.loc[k], prior_scale(story)[k]) + story.weights.logits.log_softmax(0)[k]
@@ -104,7 +106,7 @@ def test_the_bound_is_the_papers_with_its_closed_kl(story):
     q(c|x) fixed they differ only by the draws: 20,000 of them, within 5 standard errors (false alarm 6e-7).
     """
     x = torch.rand(1, 6)
-    q = story.encoder(x)
+    q = story.codec.encoder(x)
     gamma = pc.responsibilities(story, x)[0]
     tables = pc.log_joint(story, x.expand(20_000, 6), particles=1)
     draws = (gamma * (tables - gamma.log())).sum(1)
@@ -116,7 +118,7 @@ def test_the_bound_is_the_papers_with_its_closed_kl(story):
     prior = (gamma * (log_p_z + story.weights.logits.log_softmax(0) - gamma.log())).sum() + entropy
     with torch.no_grad():
         z = q.expand([20_000]).sample()
-        reconstruction = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6))
+        reconstruction = log_normal(x, story.codec.decoder(z), story.codec.likelihood.scale.expand(6))
     expected = (prior + reconstruction.mean()).item()
     error = math.hypot(draws.std().item(), reconstruction.std().item()) / math.sqrt(20_000)
     assert draws.mean().item() == pytest.approx(expected, abs=5 * error)
@@ -153,9 +155,11 @@ def test_log_joint_by_hand_under_any_prior(prior, latents):
     story, x = VaDE(6, 3, latent_dim=2, hidden=(8,), prior=prior), torch.rand(5, 6)
     story.weights.logits.data.normal_()
     joint = trace_joint(story.model, story.guide, x, latents=latents)
-    z, q, part = joint.guide["z"].value, story.encoder(x), story.prior
+    z, q, part = joint.guide["z"].value, story.codec.encoder(x), story.prior
     log_p_z = part.density(torch.arange(3)[:, None]).log_prob(z).T
-    expected = log_normal(x, story.decoder(z), story.likelihood.scale.expand(6))[:, None] - q.log_prob(z)[:, None]
+    expected = (
+        log_normal(x, story.codec.decoder(z), story.codec.likelihood.scale.expand(6))[:, None] - q.log_prob(z)[:, None]
+    )
     torch.testing.assert_close(joint.table, expected + log_p_z + story.weights.logits.log_softmax(0))
     if prior in DISSIMILARITIES and not (prior == "cosine" and latents == "mean"):  # which lies inside the sphere
         shift = log_p_z + part.alpha * part(z)
@@ -197,7 +201,7 @@ def test_the_gaussian_prior_keeps_its_parameters_and_parts_are_taken():
         VaDE(6, 3, latent_dim=2, hidden=(8,), prior=Manhattan(6, 3))
     with pytest.raises(ValueError, match="must be one of"):
         VaDE(6, 3, latent_dim=2, prior="hamming")
-    with pytest.raises(TypeError, match=r"derives from probclust\.prior\.Prior, got int"):
+    with pytest.raises(TypeError, match=r"derives from probclust\.priors\.Prior, got int"):
         VaDE(6, 3, latent_dim=2, prior=3)
     with pytest.raises(ValueError, match="VaDE tells clusters apart by their priors, and StandardNormal is the same"):
         VaDE(6, 3, latent_dim=2, prior="standard")

@@ -126,12 +126,12 @@ def test_pyro_finds_planted_errors_in_the_amortised_bound(planted):
 def linear_vaes(suboptimal, n_features=4, n_clusters=3, latent_dim=2):
     """A mixture of linear VAEs; its encoders are the exact posteriors, or off them."""
     story = MixtureOfVAEs(n_features, n_clusters, latent_dim, hidden=(), weights="learned")
-    decoder, encoder = story.decoders.layers[0], story.encoders.network.layers[0]
+    decoder, encoder = story.experts.decoders.layers[0], story.experts.encoders.network.layers[0]
     with torch.no_grad():
         story.weights.logits.copy_(torch.tensor([0.0, 1.0, -1.0]))
         decoder.weight.normal_()  # (K, L, D)
         decoder.bias.normal_(0, 2)
-        noise = float(story.likelihood.scale.mean()) ** 2
+        noise = float(story.experts.likelihood.scale.mean()) ** 2
         # A Gaussian with diagonal covariance is the exact posterior where the loadings are orthogonal.
         directions, sizes, _ = torch.linalg.svd(decoder.weight, full_matrices=False)
         decoder.weight.copy_(directions.mT @ decoder.weight)
@@ -149,8 +149,8 @@ def linear_vaes(suboptimal, n_features=4, n_clusters=3, latent_dim=2):
 
 def exact_log_likelihood(story, x):
     """log p(x) of a mixture of probabilistic PCA: Normal(x; b_k, W_k W_k' + s^2 I)."""
-    decoder = story.decoders.layers[0]
-    noise = torch.diag(story.likelihood.scale.expand(story.n_features) ** 2)
+    decoder = story.experts.decoders.layers[0]
+    noise = torch.diag(story.experts.likelihood.scale.expand(story.n_features) ** 2)
     covariance = decoder.weight.mT @ decoder.weight + noise
     component = torch.distributions.MultivariateNormal(decoder.bias.squeeze(1), covariance)
     return (story.weights.logits.log_softmax(0) + component.log_prob(x[:, None])).logsumexp(1).detach()
@@ -246,9 +246,9 @@ def test_the_guides_mean_gives_no_bound():
     story = linear_vaes(suboptimal=False)
     x = pc.sample(story, 50, seed=0)["x"]
     with torch.no_grad():
-        story.encoders.network.layers[0].bias[..., story.latent_dim :] += 0.5  # log variances
+        story.experts.encoders.network.layers[0].bias[..., story.experts.latent_dim :] += 0.5  # log variances
     excess = pc.log_joint(story, x).logsumexp(1) - exact_log_likelihood(story, x)
-    torch.testing.assert_close(excess, torch.full_like(excess, story.latent_dim * 0.5 / 2))
+    torch.testing.assert_close(excess, torch.full_like(excess, story.experts.latent_dim * 0.5 / 2))
 
 
 @pytest.mark.parametrize("planted", ["log of the particles not taken off", "max over the particles", "KL sign"])

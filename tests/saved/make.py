@@ -9,7 +9,6 @@ and must not be run with later code: what it wrote is what users have on their d
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from probclust.models import (
 )
 from tests.saved.lines import write_lines
 from tests.saved.numbers import draws, numbers
+from tests.saved.recipes import taken
 from tests.saved.rows import rows
 
 try:
@@ -160,8 +160,7 @@ CHECKPOINTS: dict[str, tuple[int, Any]] = {
 
 def fit(story: pc.Story, x: Any, steps: Any = None, **settings: Any) -> pc.FitRecord:
     """Two epochs of every step of the story's recipe, or `steps`, from seed 0."""
-    taken = inspect.signature(story.recipe).parameters
-    recipe = steps or {name: 2 for name in ("pretrain_epochs", "fit_epochs", "epochs") if name in taken}
+    recipe = steps or dict.fromkeys(taken(story.recipe, ("pretrain_epochs", "fit_epochs", "epochs")), 2)
     if isinstance(story, DAMIC):
         recipe |= {"start_hidden": (8,), "start_dim": 2}
     if not (steps or isinstance(story, DEC)):  # whose clustering is no SVI

@@ -40,6 +40,7 @@ from probclust import models
 from probclust.likelihoods import Categorical, Mixed, StudentT
 from probclust.weights import Dirichlet
 from tests.saved.lines import write_lines
+from tests.saved.recipes import taken
 from tests.saved.rows import LENGTHS, rows
 
 try:
@@ -85,8 +86,7 @@ class Case:
     def run(self) -> pc.Story:
         """The story after the fit."""
         x = rows(self.kind, self.n)
-        taken = inspect.signature(self.story.recipe).parameters
-        recipe = {name: 2 for name in EPOCHS if name in taken} | self.recipe
+        recipe = dict.fromkeys(taken(self.story.recipe, EPOCHS), 2) | dict(self.recipe)
         fit = {"seed": 0, "device": "cpu", "engine": "eager", "progress": False} | self.fit
         if self.story not in (models.DEC, models.IDEC):
             fit = {"epochs": 2} | fit

@@ -13,7 +13,7 @@ import probclust as pc
 from probclust.starts.clusterers.graphs import agreed_with_neighbours
 from probclust.starts.clusterers.word_vectors import document_vectors, word_vectors
 from probclust.starts.documents import words_start
-from probclust.starts.labels import EMBEDDING, KMEANS, NEIGHBOURS
+from probclust.starts.labels import KMEANS, NEIGHBOURS
 from probclust.story.recipe import START, Run
 
 
@@ -75,7 +75,7 @@ def test_it_finds_subjects():
     words_start().run(run)
     assert pc.metrics.accuracy(y, run.memory[START]) > 0.95
     assert run.memory[KMEANS].shape == (300,)
-    assert run.memory[EMBEDDING].shape == (300, 10)
+    assert run.memory.embedding.shape == (300, 10)
     assert run.memory[NEIGHBOURS].shape == (300, 15)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +10,14 @@ import torch
 from sklearn.datasets import load_digits, make_moons
 
 import probclust as pc
-from probclust.networks.stacked import Autoencoder
+from probclust.networks.codec import Autoencoder
 from probclust.starts.augmentation import RotateAndShift
 from probclust.starts.clusterers.neighbour_embedding import neighbour_embedding
 from probclust.starts.clusterers.neighbours import nearest_neighbours
-from probclust.starts.embedding import embedding_pretraining, embedding_start
-from probclust.starts.labels import EMBEDDING, KMEANS, start_from
+from probclust.starts.embedding import embedding_start
+from probclust.starts.following import embedding_pretraining
+from probclust.starts.labels import KMEANS, start_from
+from probclust.starts.start import recipe_names
 from probclust.story.recipe import START, Batch, Run
 from probclust.story.registry import story_class, story_names
 
@@ -34,7 +35,7 @@ def test_it_follows_shapes_that_kmeans_cuts():
     x, y = moons()
     run = run_of(x)
     embedding_start().run(run)
-    assert run.memory[EMBEDDING].shape == (600, 10)
+    assert run.memory.embedding.shape == (600, 10)
     assert run.memory[KMEANS].shape == (600,)
     assert pc.metrics.accuracy(y, run.memory[START]) > 0.99
 
@@ -54,7 +55,7 @@ def test_known_rows_do_not_replace_the_clusters_of_the_embedding():
     found = torch.arange(len(x)) % 2  # unlike what labels spread over neighbours in x would give
     known[:2] = found[:2]
     run = run_of(x, y=known)
-    run.memory[EMBEDDING] = torch.zeros(len(x), 10)
+    run.memory.embedding = torch.zeros(len(x), 10)
     start_from(found.numpy(), run)
     assert torch.equal(run.memory[START], found)
 
@@ -69,7 +70,7 @@ def test_the_loss_is_the_share_of_embedding_and_rows_that_is_missed():
     x = torch.randn(50, 3)
     network = Autoencoder(3, (4,), 2)
     run = run_of(x)
-    run.memory[EMBEDDING] = points = torch.randn(50, 5)
+    run.memory.embedding = points = torch.randn(50, 5)
     index = torch.tensor([4, 1, 7])
     step = embedding_pretraining(network.encoder, network.decoder, [network], reconstruction=0.3)
     codes = network.encoder(x[index])
@@ -83,7 +84,7 @@ def test_stories_start_from_it(story_class):
     x, _ = moons()
     story = story_class(2, 2, hidden=(16,), latent_dim=2)
     record = pc.fit(story, x, recipe={"pretraining": "embedding", "pretrain_epochs": 2, "epochs": 1})
-    assert {EMBEDDING, START, KMEANS} <= set(record.memory)
+    assert {"embedding", START, KMEANS} <= set(record.memory)
     assert pc.predict(story, x).bincount(minlength=2).min() > 100
 
 
@@ -125,7 +126,7 @@ def test_clusters_that_no_edge_joins_end_the_search(monkeypatch):
 
 
 IMAGES = torch.as_tensor(load_digits().data[:150] / 16).float()
-PRETRAINED = [name for name in story_names() if "pretraining" in inspect.signature(story_class(name).recipe).parameters]
+PRETRAINED = [name for name in story_names() if "pretraining" in (recipe_names(story_class(name).recipe) or ())]
 
 
 @pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
@@ -134,7 +135,7 @@ def test_images_start_from_it_by_default(name):
     story = story_class(name)(64, 10, hidden=(16,), latent_dim=2)
     short = {"image_shape": (8, 8), "pretrain_epochs": 1, "epochs": 1}
     record = pc.fit(story, IMAGES, recipe=short)
-    assert {EMBEDDING, START} <= set(record.memory)
+    assert {"embedding", START} <= set(record.memory)
     assert record.settings["recipe"] == short
 
 
@@ -167,9 +168,9 @@ def test_augmented_images_start_from_codes():
 @pytest.mark.parametrize("pretraining", ["neighbours", "embedding"])
 def test_neighbours_of_images_are_asked_for_by_their_shape(pretraining, monkeypatch):
     asked = []
-    for module in ("warm_start", "embedding_start"):
+    for module in ("neighbours", "embedding"):
         monkeypatch.setattr(
-            f"probclust.{module}.nearest_neighbours",
+            f"probclust.starts.{module}.nearest_neighbours",
             lambda x, n_neighbours, shape: asked.append(shape) or nearest_neighbours(x, n_neighbours, shape),
         )
     story = pc.models.VaDE(64, 10, hidden=(16,), latent_dim=2)

@@ -7,8 +7,8 @@ import torch
 
 import probclust as pc
 from probclust.data.synthetic import circles
-from probclust.networks.stacked import Autoencoder
-from probclust.starts.fourier import FEATURES, fourier_start
+from probclust.networks.codec import Autoencoder
+from probclust.starts.fourier import fourier_start
 from probclust.story.recipe import START, Run
 
 GAMMA = 2.0
@@ -26,7 +26,7 @@ def test_inner_products_of_the_features_are_the_kernel():
     x, n = torch.randn(30, 3), 20_000
     run = run_of(x)
     start_of(Autoencoder(3, (4,), n), n, gamma=GAMMA)[0].run(run)
-    features = run.memory[FEATURES]
+    features = run.memory.features
     assert features.dtype == x.dtype
     assert features.shape == (30, n)
     exact = (-GAMMA * torch.cdist(x, x).square()).exp()
@@ -41,7 +41,7 @@ def test_encoder_and_decoder_learn_in_turn_and_k_means_ends_it():
     story = pc.models.GaussianMixture(2, 2)
     torch.manual_seed(0)
     first = pc.fit(story, x, recipe=steps[:2])
-    features, codes = first.memory[FEATURES], network.encoder(x).detach()
+    features, codes = first.memory["Fourier features"], network.encoder(x).detach()
     assert (codes - features).square().mean() < 0.1 * features.var()
     before = [p.clone() for p in network.encoder.parameters()]
     record = pc.fit(story, x, recipe=steps[2:])

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 import probclust as pc
-from probclust.networks.stacked import Autoencoder, mlp
+from probclust.networks.codec import Autoencoder
+from probclust.networks.stacked import mlp
 from probclust.starts.layerwise import layerwise_pretraining
 from probclust.story.recipe import Batch, Run
 

@@ -11,14 +11,15 @@ from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
 import probclust as pc
+from probclust.networks.codec import Autoencoder
 from probclust.networks.codes import rescale_codes
-from probclust.networks.stacked import Autoencoder
 from probclust.priors.codes import cluster_moments
+from probclust.starts.autoencoder import reconstruction_pretraining
 from probclust.starts.clusters import gmm_start, kmeans_start
 from probclust.starts.experts import own_rows
 from probclust.starts.labels import KMEANS, NEIGHBOURS, in_known_order
-from probclust.starts.pretraining import neighbour_pretraining, reconstruction_pretraining
-from probclust.starts.start import pretrained_start
+from probclust.starts.neighbours import neighbour_pretraining
+from probclust.starts.start import STARTS, Coder, Start
 from probclust.story.recipe import START, Batch, Run
 
 
@@ -138,7 +139,7 @@ def test_the_papers_starts_are_there_and_one_seed_gives_one_result(story, pretra
     records = [pc.fit(one, x, seed=3, recipe=recipe) for one in fitted]
     assert records[0].memory[START].shape == (40,)
     assert all(torch.equal(*pair) for pair in zip(*(s.state_dict().values() for s in fitted), strict=True))
-    with pytest.raises(ValueError, match="pretraining must be 'neighbours', 'embedding', 'words', 'sequence' or"):
+    with pytest.raises(ValueError, match=r"pretraining must be .*, got 'nonsense'"):
         fitted[0].recipe(pretraining="nonsense")
 
 
@@ -150,7 +151,9 @@ def test_augmented_rows_take_the_place_of_the_rows(pretraining):
     network = Autoencoder(3, (4,), 2)
     losses = []
     for rows, augment in ((2 * x, None), (x, lambda part: 2 * part)):
-        steps = pretrained_start(pretraining, network.encoder, network.decoder, [network], augment=augment)
+        parts = network.encoder, network.decoder
+        coder = Coder(*parts, [network], lambda part: part, parts)
+        steps = STARTS[pretraining].steps(Start(augment=augment), pc.models.DCN(3, 2), coder, kmeans_start)
         run = run_of(rows)
         if pretraining == "neighbours":
             steps[0].run(run)

@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 
 import probclust as pc
 from probclust.data.kinds import checked_lengths
-from probclust.starts.labels import EMBEDDING, KMEANS
+from probclust.starts.labels import KMEANS
 from probclust.starts.recordings import sequence_start, standardised
 from probclust.story.recipe import START, Run
 from tests.starts.test_hidden_markov import chain
@@ -45,7 +45,7 @@ def test_it_finds_activities_that_kmeans_does_not(seed):
     assert pc.metrics.accuracy(y, run.memory[START]) > 0.95
     assert pc.metrics.accuracy(y, KMeans(3, n_init=10, random_state=seed).fit_predict(x)) < 0.6
     assert run.memory[KMEANS].shape == (300,)
-    assert run.memory[EMBEDDING].shape == (300, 2)
+    assert run.memory.embedding.shape == (300, 2)
 
 
 def test_known_rows_start_in_their_cluster():
@@ -182,7 +182,7 @@ def test_lengths_may_be_an_array_and_documents_are_no_recordings():
     x, _ = recordings()
     recipe = {"lengths": np.array([120, 100, 80]), "fit_epochs": 1, "epochs": 1}
     record = pc.fit(pc.models.VaDE(6, 3, hidden=(8,), latent_dim=2), x, recipe=recipe)
-    assert {START, EMBEDDING} <= set(record.memory)
+    assert {START, "embedding"} <= set(record.memory)
     with pytest.raises(ValueError, match="either documents or recordings"):
         pc.models.VaDE(6, 3).recipe(lengths=(120, 180), documents=True)
 

@@ -12,8 +12,6 @@ from scipy.stats import t as student
 
 import probclust as pc
 from probclust.starts.self_training import (
-    TARGET,
-    TARGET_LABELS,
     SelfTraining,
     divergence,
     student_t,
@@ -92,9 +90,9 @@ def renewals(step, n_batches):
     """The batches before which the step renews its target, and the one before which it ends."""
     run, renewed = Run(None, torch.zeros(100, 4), None, 0), []
     for number in range(n_batches):
-        before = run.memory.get(TARGET)
+        before = run.memory.get("target")
         ended = step.before(run, number)
-        if run.memory[TARGET] is not before:
+        if run.memory.target is not before:
             renewed.append(number)
         if ended:
             return renewed, number
@@ -127,8 +125,8 @@ def test_known_rows_have_their_cluster_for_target():
     y[:3] = torch.tensor([1, 1, 0])
     run = Run(None, torch.zeros(100, 4), y, 0)
     SelfTraining(name="s", assign=Drift()).before(run, 0)
-    assert run.memory[TARGET][:3].tolist() == [[0, 1], [0, 1], [1, 0]]
-    assert run.memory[TARGET][3:].min() > 0
+    assert run.memory.target[:3].tolist() == [[0, 1], [0, 1], [1, 0]]
+    assert run.memory.target[3:].min() > 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +143,7 @@ class Means(pc.models.GaussianMixture):
 
     def step(self, **settings):
         def loss(batch):
-            return divergence(batch.run.memory[TARGET][batch.index], self.assign(batch.x)).mean()
+            return divergence(batch.run.memory.target[batch.index], self.assign(batch.x)).mean()
 
         return SelfTraining(name="s", assign=self.assign, loss=loss, batch_size=10, **settings)
 
@@ -161,5 +159,5 @@ def test_a_step_that_ends_itself_ends_the_epoch_and_says_so():
         assert len(record.history) == epochs
         assert record.history[-1].get("ended") is ended
         assert all(math.isfinite(entry["loss"]) for entry in record.history)
-        assert record.memory[TARGET_LABELS].shape == (100,)
+        assert record.memory["target labels"].shape == (100,)
         assert record.settings["steps"][0]["interval"] == interval

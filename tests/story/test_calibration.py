@@ -15,7 +15,7 @@ from scipy import stats
 
 from probclust.models import GaussianMixture
 from probclust.objectives.bounds import Exact
-from probclust.priors.weights import Dirichlet, StickBreaking, start_weights
+from probclust.priors.weights import Dirichlet, StickBreaking
 from probclust.story.joint import Pass
 
 N_SETS, N_ROWS, N_DRAWS = 200, 150, 999
@@ -41,7 +41,7 @@ def fit_globals(story, x, n_steps=100):
     shares = torch.full((3,), 1 / 3)
     for _ in range(50):
         shares = (shares.log()[:, None] + component).softmax(0).mean(1).clamp(min=0.1 / len(x))
-    start_weights(story, shares / shares.sum(), len(x))
+    story.start_weights(shares / shares.sum(), len(x))
     adam = torch.optim.Adam([p for p in story.parameters() if p.requires_grad], lr=0.02)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, n_steps)
     objective = Exact()
