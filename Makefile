@@ -7,7 +7,8 @@ ifneq ($(wildcard ../shared/data),)
 export PROBCLUST_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: install demo test check lint types package docs bench bench-full story prior likelihood objective start
+.PHONY: install demo test test-lowest check lint types package docs bench bench-full
+.PHONY: story prior likelihood objective start
 
 install: .venv/installed
 
@@ -26,6 +27,19 @@ test: install
 # make story NAME=TopicMixture: a file to write in, with a test that passes, and the lines that make it known.
 story prior likelihood objective start:
 	@$(PYTHON) docs/developer/new.py $@ "$(NAME)"
+
+# The lowest versions that pyproject.toml promises, in an environment of their own; the tests that say soonest what does not work.
+LOWEST := build/lowest
+QUICK := $(addprefix tests/,house/test_public_names.py data cli evaluation distributions likelihoods priors story test_estimator.py)
+
+$(LOWEST)/installed: pyproject.toml constraints-lowest.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -c constraints-lowest.txt -e ".[test]"
+	touch $@
+
+test-lowest: $(LOWEST)/installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup \
+		-W ignore::DeprecationWarning -W ignore::FutureWarning $(QUICK) $(ARGS)
 
 check: lint types docs package
 

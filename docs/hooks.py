@@ -24,6 +24,7 @@ PART = """::: {path}
     options: {{ heading_level: 3, members: false }}
 
 By name: `"{name}"`."""
+OF_THE_ROOT = {"developer/contributing.md": "CONTRIBUTING.md", "developer/security.md": "SECURITY.md"}
 MARK = re.compile(r"^<!-- all (\w+) of (probclust[\w.]*) -->$", re.MULTILINE)
 """`<!-- all priors_by_name of probclust.priors.named -->`: a heading and a docstring for each class of that table."""
 
@@ -51,6 +52,12 @@ def listed(table: str, module: str) -> str:
     return "\n\n".join(PART.format(path=f"{cls.__module__}.{cls.__qualname__}", name=name) for cls, name in own.items())
 
 
+def of_the_root(source: str) -> str:
+    """A page of the repository's root, with the links that it has there turned to the documentation's own pages."""
+    text = (ROOT / source).read_text(encoding="utf-8")
+    return text.replace("](docs/", "](../").replace("](CHANGELOG.md)", "](../changelog.md)")
+
+
 def on_config(config: Any) -> Any:
     """Put the stories' pages into the navigation."""
     for section in config.nav:
@@ -60,13 +67,15 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages of stories that have none of their own."""
+    """Add the pages of stories that have none of their own, and those of the repository's root."""
     from mkdocs.structure.files import File
 
     for module, name in stories().items():
         path = f"stories/{module}.md"
         if files.get_file_from_path(path) is None:
             files.append(File.generated(config, path, content=PAGE.format(name=name, module=module)))
+    for path, source in OF_THE_ROOT.items():
+        files.append(File.generated(config, path, content=of_the_root(source)))
     return files
 
 

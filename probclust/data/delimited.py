@@ -34,6 +34,10 @@ LINES = 20
 CHUNK = 2**20
 """Characters that are looked at at a time."""
 
+_PANDAS = tuple(int(number) for number in pd.__version__.split(".")[:2])
+EXACT: dict[str, Any] = {"float_precision": "round_trip"} if _PANDAS < (3, 1) else {}
+"""So that a number is read as Python reads it: later versions do by themselves, and warn of the option."""
+
 SAMPLE, SAMPLE_CELLS = 1000, 10**6
 """Rows below the first line by which is told whether that holds names, and about how many cells at most."""
 
@@ -284,6 +288,7 @@ class Text:
                     sep=self.separator,
                     decimal=self.reading.decimal,
                     skipinitialspace=True,
+                    **EXACT,
                     **options,
                 )
             except pd.errors.EmptyDataError:

@@ -325,4 +325,4 @@ def _copy(value: Any) -> Any:
 
 def derived_seed(*numbers: int) -> int:
     """One seed from several numbers, without a chance of two alike in practice."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
