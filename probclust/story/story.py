@@ -123,9 +123,13 @@ class Story(Part):
         may stay empty where their weights have it so.
         """
         parts = [part for part in self.modules() if part is not self]
-        self.is_density = self.is_density and all(getattr(part, "is_density", True) for part in parts)
-        self.missing = self.missing or any(getattr(part, "allows_missing", False) for part in parts)
-        self.may_empty = self.may_empty or any(getattr(part, "may_empty", False) for part in parts)
+        for fact, has_it in (
+            ("is_density", self.is_density and all(getattr(part, "is_density", True) for part in parts)),
+            ("missing", self.missing or any(getattr(part, "allows_missing", False) for part in parts)),
+            ("may_empty", self.may_empty or any(getattr(part, "may_empty", False) for part in parts)),
+        ):
+            if not isinstance(getattr(type(self), fact), property):  # where a class computes it, it knows better
+                setattr(self, fact, has_it)
         keep_own_parameters(self)
         self.add_global_guide()
         self.__dict__["_frozen_by_itself"] = {name for name, p in self.named_parameters() if not p.requires_grad}

@@ -169,3 +169,34 @@ def test_extra_state_that_no_checkpoint_holds_is_refused_by_its_module(state, tm
     with pytest.raises(TypeError, match=words):
         pc.save(story, tmp_path / "story")
     assert pc.predict(story, x).shape == (20,)
+
+
+class OfParts(pc.Story):
+    """A story that says nothing of itself."""
+
+    def __init__(self, *parts):
+        super().__init__(n_features=2, n_clusters=3)
+        self.parts = torch.nn.ModuleList(parts)
+
+
+@pytest.mark.parametrize(
+    ("part", "facts"),
+    [
+        (lambda: torch.nn.Linear(2, 2), (True, False, False)),
+        (lambda: pc.likelihoods.Missing(pc.likelihoods.Gaussian(2), 2), (True, True, False)),
+        (lambda: pc.weights.StickBreaking(3), (True, False, True)),
+        (lambda: pc.dissimilarities.Custom(lambda x, loc: (x - loc).abs().sum(-1), 2, 3), (False, False, False)),
+    ],
+)
+def test_facts_are_read_off_the_parts(part, facts):
+    story = OfParts(part())
+    assert (story.is_density, story.missing, story.may_empty) == facts
+
+
+def test_a_class_that_computes_a_fact_knows_better():
+    class Knows(OfParts):
+        @property
+        def missing(self):
+            return False
+
+    assert Knows(pc.likelihoods.Missing(pc.likelihoods.Gaussian(2), 2)).missing is False
