@@ -16,12 +16,14 @@ PLACES = {
     "prior": ("probclust/priors", "tests/priors"),
     "likelihood": ("probclust/likelihoods", "tests/likelihoods"),
     "objective": ("probclust/objectives", "tests/objectives"),
+    "start": ("probclust/starts", "tests/starts"),
 }
 NEXT = {
     "story": "make install (for its name in the command line), then write model and guide: docs/contract.md",
     "prior": "write the density; stories take it by its `name` already",
     "likelihood": "write the density; stories take it by its `name` already",
     "objective": "write the bound; pc.fit takes it by its `name` already",
+    "start": "write what finds the clusters; recipes take it by its name already",
 }
 
 

@@ -48,6 +48,12 @@ def test_stories_read_like_their_papers() -> None:
         assert not found or max(found) <= 120, path
 
 
+def test_stories_are_short() -> None:
+    """A reader finds `model` and `guide` of any story on its first screens."""
+    assert length(MODELS / "vade.py") <= 115
+    assert sum(length(path) for path in MODELS.glob("*.py")) <= 1500
+
+
 def test_there_are_twelve_rooms_and_the_suite_for_others() -> None:
     expected = "cli data distributions evaluation fitting generate likelihoods networks objectives priors starts story"
     assert [room.name for room in ROOMS] == [*expected.split(), "testing"]

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from probclust.priors import Weights, weights_named
 from probclust.starts import complete_rows, kmeans_start
-from probclust.story import START, SVI, Compute, Run, Step, Story
+from probclust.story import SVI, Compute, Run, Step, Story
 
 
 class MyStory(Story):
@@ -70,17 +70,17 @@ class MyStory(Story):
         """Nothing: the cluster is summed out, global latents get an automatic guide."""
 
     def recipe(self, epochs: int = 20) -> Sequence[Step]:
-        """Means from k-means, then SVI."""
+        """Means and scales of clusters by k-means, then SVI."""
         return [
             kmeans_start(),
-            Compute(name="means", run=self._set_means),
+            Compute(name="components", run=self._set_components),
             SVI(epochs=epochs, learning_rate=0.01),
         ]
 
     @torch.no_grad()
-    def _set_means(self, run: Run) -> None:
+    def _set_components(self, run: Run) -> None:
         """The mean and standard deviation of each starting cluster's rows."""
-        rows, labels = complete_rows(run), run.memory[START]
+        rows, labels = complete_rows(run), run.memory.labels
         for k in range(self.n_clusters):
             own = rows[labels == k]
             if len(own) > 1:
