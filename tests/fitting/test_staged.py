@@ -204,8 +204,8 @@ class ReplacesBuffer(Layers):
 @pytest.mark.parametrize(
     ("build", "why"),
     [
-        (Branches, r"depends on values, at .*test_staging\.py:\d+: if x\.sum\(\) > 0:"),
-        (Counts, r"Counts \(.*test_staging\.py:\d+\) changes attribute '(calls|factor)' of Counts"),
+        (Branches, r"depends on values, at .*test_staged\.py:\d+: if x\.sum\(\) > 0:"),
+        (Counts, r"Counts \(.*test_staged\.py:\d+\) changes attribute '(calls|factor)' of Counts"),
         (OwnGenerator, r"gives other values than its graph"),
         (NumpyGenerator, r"draws from numpy's or Python's random numbers"),
         (PythonGenerator, r"draws from numpy's or Python's random numbers"),
