@@ -21,7 +21,7 @@ aten: Any = torch.ops.aten
 LARGEST_CONSTANT = 1_000_000
 """Elements of a constant that is kept rather than computed at each step."""
 
-_ALIASES = {aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
+ALIASES = {aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
 _OF_SHAPE = {aten.new_zeros.default, aten.new_ones.default, aten.zeros_like.default, aten.ones_like.default}
 _ARITHMETIC = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
 _BY_NUMBER = {**{op: op for op in _ARITHMETIC}, aten.mul.Scalar: aten.mul.Tensor, aten.div.Scalar: aten.div.Tensor}
@@ -29,10 +29,8 @@ _BY_NUMBER = {**{op: op for op in _ARITHMETIC}, aten.mul.Scalar: aten.mul.Tensor
 
 def simplify(module: GraphModule) -> None:
     """Simplify a graph that `make_fx` traced with fake tensors, in place."""
-    _use_functional(module.graph)
     Pass(module).run()
-    _drop_dead(module.graph)
-    module.graph.lint()
+    module.graph.eliminate_dead_code(is_needed)
 
 
 def is_random(node: Node) -> bool:
@@ -45,20 +43,12 @@ def is_mutating(node: Node) -> bool:
     return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
 
 
-def _use_functional(graph: Graph) -> None:
-    """Put the functional form in place of in-place operations on values that nothing else reads."""
-    for node in list(graph.nodes):
-        if not is_mutating(node) or is_random(node) or not node.args:
-            continue
-        name, _, overload = node.target._schema.name.removeprefix("aten::"), "", node.target._overloadname
-        target = node.args[0]
-        form = getattr(getattr(aten, name.rstrip("_"), None), overload, None)
-        fresh = isinstance(target, Node) and target.op == "call_function" and not _views(target)
-        if form is not None and name.endswith("_") and name != "copy_" and fresh and list(target.users) == [node]:
-            node.target = form
+def is_needed(node: Node) -> bool:
+    """Whether a node stays where nothing uses it; random draws do, so that those after them are the same."""
+    return node.op in ("placeholder", "output") or is_random(node) or is_mutating(node)
 
 
-def _views(node: Node) -> bool:
+def may_view(node: Node) -> bool:
     """Whether an operation's result may share memory with an argument."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
@@ -79,7 +69,7 @@ def _mutated(graph: Graph) -> set[Node]:
         return node
 
     for node in graph.nodes:
-        if node.op == "call_function" and _views(node):
+        if node.op == "call_function" and may_view(node):
             for other in node.all_input_nodes:
                 parent[root(other)] = root(node)
     roots = {root(other) for node in graph.nodes if is_mutating(node) for other in (node, *node.all_input_nodes)}
@@ -118,7 +108,7 @@ class Pass:
             self.constants[node] = getattr(self.module, str(node.target))
 
     def _rule(self, node: Node) -> Node | None:
-        if node.target in _ALIASES:
+        if node.target in ALIASES:
             return node.args[0]  # type: ignore[return-value]
         if node.target in _ARITHMETIC:
             self._broadcast(node)
@@ -205,11 +195,3 @@ def _hashable(value: Any) -> Any:
 def _mode_of(values: Sequence[Any]) -> Any:
     """The fake mode of fake tensors."""
     return next(value.fake_mode for value in values if hasattr(value, "fake_mode"))
-
-
-def _drop_dead(graph: Graph) -> None:
-    """Remove what nothing uses; random draws stay, so that those after them are the same."""
-    for node in reversed(list(graph.nodes)):
-        dead = node.op in ("call_function", "get_attr") and not node.users
-        if dead and not (is_random(node) or is_mutating(node)):
-            graph.erase_node(node)
