@@ -45,13 +45,6 @@ def _reshaped(run: Pass, node: Node) -> Any:
     return _unchanged(run, node)
 
 
-def _sum(run: Pass, node: Node) -> Any:
-    """A sum over dims of size 1."""
-    if len(node.args) == 3 and node.args[2] and not node.kwargs:
-        return _unchanged(run, node)
-    return None
-
-
 def _negative(run: Pass, node: Node) -> Any:
     """Twice is never; of a product, that of the smaller factor."""
     inner: Any = node.args[0]
@@ -65,9 +58,9 @@ def _negative(run: Pass, node: Node) -> Any:
 
 
 def _product(run: Pass, node: Node) -> Any:
-    """A factor 1 is none; a power of two multiplies the smaller factor."""
+    """A power of two multiplies the smaller factor."""
     if not isinstance(node.args[1], Node):
-        return _times_one(run, node)
+        return None
     small, large = sorted(node.args, key=_size)
     if not isinstance(large, Node) or large.target is not aten.mul.Tensor or _size(small) >= _size(large):
         return None
@@ -92,12 +85,6 @@ def _power(run: Pass, node: Node) -> Any:
     if exponent == 2:
         node.target, node.args = aten.mul.Tensor, (base, base)
     return None
-
-
-def _times_one(run: Pass, node: Node) -> Any:
-    one, other = node.args[:2]
-    same = isinstance(one, Node) and one.meta["val"].dtype == node.meta["val"].dtype
-    return one if same and not isinstance(other, Node) and other == 1 else None
 
 
 def _plus_zero(run: Pass, node: Node) -> Any:
@@ -147,11 +134,9 @@ RULES: dict[Any, Rule] = {
     aten.t.default: _transpose,
     aten.expand.default: _unchanged,
     aten.view.default: _reshaped,
-    aten.sum.dim_IntList: _sum,
     aten.neg.default: _negative,
     aten.pow.Tensor_Scalar: _power,
     aten.mul.Tensor: _product,
-    aten.mul.Scalar: _times_one,
     aten.add.Tensor: _plus_zero,
     aten.index.Tensor: _every_row,
     aten.index_put.default: _into_every_row,
