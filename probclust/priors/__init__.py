@@ -1,8 +1,8 @@
 """Latent priors p(z | cluster): parts of stories.
 
-Gaussians (standard, diagonal, of low rank), Student-t, a normalising flow, a latent tree; all of
-`probclust.dissimilarities` are priors too, among them the full Gaussian (`Mahalanobis`) and von Mises-Fisher
-(`Cosine`). Derive from `Prior` to write your own.
+Gaussians (standard, diagonal, of low rank), Student-t, normalising flows (`Flow` of couplings, `ZukoFlow` of the
+package zuko), a latent tree; all of `probclust.dissimilarities` are priors too, among them the full Gaussian
+(`Mahalanobis`) and von Mises-Fisher (`Cosine`). Derive from `Prior` to write your own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from probclust.priors.latent_tree.prior import LatentTreePrior
 from probclust.priors.named import on_sphere, prior_named
 from probclust.priors.student import StudentT
 from probclust.priors.weights import Dirichlet, Fixed, Learned, StickBreaking, Weights, weights_named
+from probclust.priors.zuko_flow import ZukoFlow
 
 __all__ = [
     "CodeDensity",
@@ -33,6 +34,7 @@ __all__ = [
     "StickBreaking",
     "StudentT",
     "Weights",
+    "ZukoFlow",
     "cluster_moments",
     "dissimilarity_named",
     "on_sphere",

@@ -19,7 +19,7 @@ class Flow(DiagonalGaussian):
 
     log p(z | k) = log Normal(u; m_k, s_k) - log |det dT/du| with u = T^-1(z), which is found once for all clusters. T
     is a chain of affine couplings (RealNVP), each of which shifts and scales half of the columns by a network of the
-    others, so that densities and draws take one pass. At the start T is the identity.
+    others, so that densities and draws take one pass. At the start T is the identity. `ZukoFlow` has other maps.
 
     Args:
         n_features: L, columns of the code, at least 2.

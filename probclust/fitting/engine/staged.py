@@ -278,13 +278,13 @@ class Staged(Eager):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 traced = make_fx(program, tracing_mode="fake", _allow_non_fake_inputs=True)(list(inputs.values()))
+            simplify(traced)
         except NotStaged:
             raise
         except Exception as error:
             raise NotStaged(why(error)) from error
         finally:
             loss.run, loss.monitor = run, monitor
-        simplify(traced)
         if any(value is p for p in self.parameters for value in captured(traced)):
             raise NotStaged(f"{self._what()} reads a parameter other than through its module")
         places = [node for node in traced.graph.nodes if node.op == "placeholder"]
