@@ -54,6 +54,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         objective: of the SVI steps: the name of one of `probclust.objectives`, such as "exact", or a
             `pyro.infer.TraceEnum_ELBO`; None for the recipe's.
         n_init: restarts; the one with the largest bound on log p(x) is kept.
+        jobs: restarts at a time, in a process each, see `probclust.fit`; None for one after the other.
         learning_rate: of the SVI steps; None for the recipe's.
         particles: draws per row of the bound that `score_samples` and `score` give.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -91,6 +92,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         batch_size: int = 256,
         objective: str | ELBO | None = None,
         n_init: int = 1,
+        jobs: int | None = None,
         learning_rate: float | None = None,
         particles: int = 100,
         device: str = "auto",
@@ -108,6 +110,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
         self.batch_size = batch_size
         self.objective = objective
         self.n_init = n_init
+        self.jobs = jobs
         self.learning_rate = learning_rate
         self.particles = particles
         self.device = device
@@ -155,6 +158,7 @@ class DeepMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixi
             device=self.device,
             devices=self.devices,
             n_init=self.n_init,
+            jobs=self.jobs,
             recipe=self.recipe,
             learning_rate=self.learning_rate,
             engine=self.engine,

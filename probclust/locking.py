@@ -53,6 +53,10 @@ class Alone(ContextDecorator):
         if len(_PYRO_STACK) > len(handlers):
             _PYRO_STACK[:] = [handler for handler in _PYRO_STACK if any(handler is other for other in handlers)]
 
+    def __reduce__(self) -> str:
+        """Pickled by its name, as where a function that uses it is sent to another process, which has its own."""
+        return "alone"
+
     def after_fork(self) -> None:
         """In a process just forked, whose one thread may not be the one that was within."""
         if self.owner == threading.get_ident():

@@ -119,7 +119,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "registry": ("story.registry", "story.installed", "story.story_file"),
     "report": ("cli.page.reports", "cli.page.page"),
     "rescaling": ("evaluation.rescaling",),
-    "restarts": ("cli.restarts",),
+    "restarts": ("fitting.restarts",),
     "row_totals": ("fitting.row_totals",),
     "rows": (
         "story.rows",
@@ -201,6 +201,10 @@ class _Package(ModuleType):
         """Set an attribute, as the import of a module does."""
         if not (isinstance(value, _Old) and name in self.__all__):
             super().__setattr__(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its name, as any module, where a function that uses it is sent to another process."""
+        return importlib.import_module, (self.__name__,)
 
 
 class _Moved(Loader):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from probclust.part import Part, in_earlier_order
 from probclust.story.archive import read_archive, write_archive
 from probclust.story.registry import current_name
-from probclust.story.story import Story
 
 log = logging.getLogger(__name__)
 
@@ -145,14 +145,16 @@ class Checkpoint:
             optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
         self.tensors = {}
 
-    def offer(self, bound: float, story: Story, memory: dict[str, Tensor], labels: Tensor | None = None) -> None:
+    def offer(
+        self, bound: float, state: Mapping[str, Tensor], memory: Mapping[str, Tensor], labels: Tensor | None = None
+    ) -> None:
         """A restart ended with this bound; keep its (rows,) clusters, and its weights if it is the best so far."""
         self.position.bounds.append(bound)
         if labels is not None:
             self.assignments.append(labels)
         if not self.best or _rank(bound) > _rank(self.position.bounds[self.position.best_restart]):
             self.position.best_restart = len(self.position.bounds) - 1
-            self.best = {f"state.{k}": v.detach().clone() for k, v in story.state_dict().items()}
+            self.best = {f"state.{k}": v.detach().clone() for k, v in state.items()}
             self.best |= {f"memory.{k}": v.to("cpu", copy=True) for k, v in memory.items()}
 
     def failed(self) -> None:

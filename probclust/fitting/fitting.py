@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -23,6 +24,7 @@ from probclust.fitting.engine.eager import Engine, checked_engine
 from probclust.fitting.loop import FitLoop
 from probclust.fitting.precision import checked_precision
 from probclust.fitting.record import FitRecord, describe_plain, versions
+from probclust.fitting.restarts import side_by_side
 from probclust.fitting.row_totals import learn_totals
 from probclust.fitting.scale import warn_of_scale
 from probclust.fitting.steps import check_pairs, check_stored, describe_step, steps_of
@@ -61,6 +63,7 @@ def fit(
     checkpoint: str | PathLike[str] | None = None,
     resume: bool = False,
     n_init: int = 1,
+    jobs: int | None = None,
     recipe: Sequence[Step] | Mapping[str, Any] | None = None,
     learning_rate: float | None = None,
     precision: Any = None,
@@ -92,6 +95,10 @@ def fit(
         n_init: restarts; the one with the largest bound on log p(x) is kept. Frozen parameters (`requires_grad` False)
             and buffers start each as they were given. A restart that fails is warned of, and the others count; where
             the fit is cut off, by Ctrl-C say, the story has the best of those that ended.
+        jobs: restarts at a time, each in a process of its own, on the CPU; None or 1 for one after the other here. The
+            result is the same to the last bit where a process has as many threads as this one (`torch.get_num_threads`,
+            OMP_NUM_THREADS=1 say), else but for rounding. Progress is then told of whole restarts, and a checkpoint
+            keeps those that ended. Story, recipe and rows are pickled for it.
         recipe: steps instead of the story's own, or keyword arguments for `story.recipe`.
         learning_rate: of the SVI steps, instead of the recipe's. That of plain SVI is 0.01; where the story's networks
             have more than 10,000 weights it is 0.001, and gradients whose norm exceeds 1,000 are scaled down to that.
@@ -126,6 +133,11 @@ def fit(
         positive("batch_size", batch_size),
         positive("devices", devices),
     )
+    jobs = positive("jobs", 1 if jobs is None else jobs)
+    if jobs > 1 and devices > 1:
+        raise ValueError(
+            f"jobs={jobs} runs restarts in processes of one device each; with devices={devices} leave it out"
+        )
     seed, resume = checked_seed(seed), flag("resume", resume)
     if checkpoint is not None:
         checkpoint = checked_path("checkpoint", checkpoint)
@@ -170,6 +182,11 @@ def fit(
         settings["pairs"] = {"must": pairs.must.tolist(), "cannot": pairs.cannot.tolist(), "weight": pairs.weight}
     story.feature_names = survey.names or story.feature_names
     fabric = fabric_for(device, devices, matmuls)
+    if jobs > 1 and fabric.device.type != "cpu":
+        raise ValueError(
+            f"jobs={jobs} runs restarts in processes on the CPU, got device '{fabric.device}'; pass device='cpu', or "
+            "leave jobs out"
+        )
     if devices > 1:
         settings["devices"] = fabric.world_size
         if rows.shape[0] < fabric.world_size:
@@ -185,7 +202,9 @@ def fit(
         known = None if known is None else known.to(trainer.device)
         run = Run(story, _placed(rows, trainer.device), known, seed, pairs=pairs)
         learn_totals(story, run.x)
-        FitLoop(trainer, steps, run, n_init, keeper, bar, recipe is None or isinstance(recipe, Mapping)).run()
+        is_own_recipe = recipe is None or isinstance(recipe, Mapping)
+        beside = partial(side_by_side, jobs=jobs) if jobs > 1 and n_init > 1 else None
+        FitLoop(trainer, steps, run, n_init, keeper, bar, is_own_recipe, beside).run()
     with alone:
         story.eval()
     position = keeper.position

@@ -6,8 +6,8 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,40 @@ SNAPSHOT_SECONDS = 1.0
 """Age at which the copy of the last good state, to which a broken fit goes back, is replaced between epochs."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A restart that came to its end.
+
+    Attributes:
+        bound: on log p(x), mean over the rows, in nats.
+        labels: (rows,) clusters; None where there is no other restart to compare with.
+        state: of the story.
+        memory: what the steps left.
+    """
+
+    bound: float
+    labels: Tensor | None
+    state: Mapping[str, Tensor]
+    memory: Mapping[str, Tensor]
+
+
+Beside = Callable[["FitLoop"], AbstractContextManager[Iterator[Callable[[], Ended]] | None]]
+"""Runs the restarts that a loop has not begun elsewhere, and gives in their order what tells how each ended."""
+
+
 class FitLoop:
-    """The loop over restarts, steps and epochs, from wherever the checkpoint stands."""
+    """The loop over restarts, steps and epochs, from wherever the checkpoint stands.
+
+    Args:
+        trainer: of the fit.
+        steps: of each restart.
+        run: what the steps share.
+        n_init: restarts.
+        keeper: where the fit stands.
+        bar: told of progress.
+        is_own_recipe: whether the steps are the story's own.
+        beside: runs restarts side by side; None to run them here, in turn.
+    """
 
     def __init__(
         self,
@@ -43,8 +75,9 @@ class FitLoop:
         keeper: Checkpoint,
         bar: Progress,
         is_own_recipe: bool = True,
+        beside: Beside | None = None,
     ) -> None:
-        self.is_own_recipe = is_own_recipe
+        self.is_own_recipe, self.beside = is_own_recipe, beside
         self.trainer, self.steps, self.run_state, self.n_init = trainer, steps, run, n_init
         self.story, self.devices, self.keeper, self.bar = trainer.story, trainer.devices, keeper, bar
         self.seed = run.seed
@@ -63,7 +96,8 @@ class FitLoop:
         if self.n_init > 1 and not keeper.given:
             keeper.given = self._not_drawn()
         try:
-            self._restarts()
+            with nullcontext() if self.beside is None else self.beside(self) as others:
+                self._restarts(others)
         except BaseException as error:
             if keeper.best:
                 with alone:
@@ -82,13 +116,34 @@ class FitLoop:
         state = self.trainer.modules.state_dict()
         return {name: value.clone() for name, value in state.items() if name not in drawn}
 
-    def _restarts(self) -> None:
+    @property
+    def is_amid(self) -> bool:
+        """Whether a restart has begun and not ended."""
+        return bool(self.keeper.position.step or self.keeper.position.epoch)
+
+    def begin(self) -> None:
+        """Put what is given and weights drawn anew in place for the next restart."""
+        self.run_state.memory.clear()
+        with self.trainer.working():
+            self.trainer.modules.load_state_dict(self.keeper.given, strict=False)
+            torch.manual_seed(self._restart_seed())
+            self.story.redraw()
+
+    def restart(self) -> Ended:
+        """Run what is left of a restart."""
+        run = self.run_state
+        run.seed = self._restart_seed()
+        self._steps()
+        bound, labels = self.devices.once(self._outcome, run.memory)
+        return Ended(bound, labels, self.story.state_dict(), run.memory)
+
+    def _restarts(self, others: Iterator[Callable[[], Ended]] | None) -> None:
         keeper, position, run = self.keeper, self.keeper.position, self.run_state
         failure: Exception | None = None
         while position.restart < self.n_init:
-            run.seed = self._restart_seed()
+            end = self.restart if others is None or self.is_amid else next(others)
             try:
-                self._steps()
+                ended = end()
             except (NonFiniteError, torch.linalg.LinAlgError, ValueError) as error:  # type: ignore[attr-defined]
                 broke = not isinstance(error, ValueError) or bool(keeper.best)  # not by bad data or settings
                 if self.n_init == 1 or not broke:
@@ -96,17 +151,14 @@ class FitLoop:
                 failure = failure or error
                 self._give_up(error)
             else:
-                bound, labels = self.devices.once(self._outcome, run.memory)
-                log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, bound)
-                keeper.offer(bound, self.story, run.memory, labels)
+                log.info("restart %d of %d: bound %.4f nats per row", position.restart + 1, self.n_init, ended.bound)
+                keeper.offer(ended.bound, ended.state, ended.memory, ended.labels)
             position.restart, position.step, position.epoch = position.restart + 1, 0, 0
             if position.restart < self.n_init:
-                run.memory.clear()
-                with self.trainer.working():
-                    self.trainer.modules.load_state_dict(keeper.given, strict=False)
-                    torch.manual_seed(self._restart_seed())
-                    self.story.redraw()
+                self.begin()
             keeper.save(self.trainer.modules, run.memory)
+            if others is not None:
+                self.bar.advance(-position.bounds[-1])
         if not keeper.best:
             raise failure or NonFiniteError("every restart failed; see the warnings of this fit for their causes")
 

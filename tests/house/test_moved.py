@@ -38,6 +38,7 @@ REMOVED = {
     "probclust.priors.latent_tree": "SEARCH_ROWS START_ROWS",
     "probclust.program_state": "Attributes",
     "probclust.report": "comparison_section reproduction_section story_section",
+    "probclust.restarts": "Job Report fit_side_by_side merge",  # probclust.fit(n_init=, jobs=)
     "probclust.self_training": "TARGET TARGET_LABELS",
     "probclust.shared_draws": "current_share shared_draw sharing",  # probclust.fitting.devices.shared_draws.SharedDraws
     "probclust.starting_labels": "EMBEDDING FILLED",

@@ -31,6 +31,9 @@ def fit(
     restarts: Annotated[
         int, typer.Option("--restarts", min=1, help="Starts; the one with the largest bound is kept.")
     ] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Starts at a time, in a process each; without it, in turn.")
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per batch.")] = 256,
     objective: Annotated[
         str | None,
@@ -92,6 +95,7 @@ def fit(
             checkpoint=folder.checkpoint_file,
             resume=resume,
             n_init=restarts,
+            jobs=jobs,
             recipe=recipe_arguments(chosen, source.known(), given),
             learning_rate=learning_rate,
             engine=checked_engine(engine),
