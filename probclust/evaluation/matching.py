@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from probclust.data.matching import one_to_one
 
 
 def cluster_order(reference: Any, other: Any) -> Tensor:
@@ -39,4 +40,4 @@ def cluster_order(reference: Any, other: Any) -> Tensor:
         raise ValueError(
             f"expected two (rows, clusters) tables of one shape, got {tuple(one.shape)} and {tuple(two.shape)}"
         )
-    return torch.as_tensor(linear_sum_assignment((one.T @ two).numpy(), maximize=True)[1])
+    return torch.as_tensor(one_to_one((one.T @ two).numpy())[1])

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from probclust.data.labels import label_values
+from probclust.data.matching import one_to_one
 
 __all__ = ["accuracy", "ari", "contingency", "matching", "nmi"]
 
@@ -39,8 +39,7 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
         0.75
     """
     table, _, _ = contingency(y_true, y_pred)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return float(table[rows, columns].sum() / table.sum())
+    return float(table[one_to_one(table)].sum() / table.sum())
 
 
 def nmi(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -106,7 +105,7 @@ def matching(y_true: ArrayLike, y_pred: ArrayLike) -> dict[Any, Any]:
         {1: 'a', 0: 'b'}
     """
     table, labels, clusters = contingency(y_true, y_pred)
-    rows, columns = linear_sum_assignment(table, maximize=True)
+    rows, columns = one_to_one(table)
     return dict(zip(clusters[columns].tolist(), labels[rows].tolist(), strict=True))
 
 

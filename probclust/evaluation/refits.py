@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
+from probclust.data.matching import same_clusters
 from probclust.evaluation.evaluation import Evaluation
 from probclust.evaluation.metrics import ari
 from probclust.story.scoring import predict
@@ -86,7 +86,7 @@ def stability(restarts: Mapping[str, Story | Evaluation] | Sequence[Any] | Any, 
     consensus = given[order[0]]
     labels, votes = given, 0
     while True:
-        matched = np.stack([_matched(one, consensus, n_clusters) for one in given])
+        matched = np.stack([same_clusters(one, consensus, n_clusters)[one] for one in given])
         agreeing = int((matched == consensus).sum())
         if agreeing <= votes:
             break
@@ -98,14 +98,6 @@ def stability(restarts: Mapping[str, Story | Evaluation] | Sequence[Any] | Any, 
             consensus = np.where(wins, labels[number], consensus)
     certainty = (labels == consensus).mean(0)
     return Stability(pd.DataFrame(agreement, names, names), labels, consensus, certainty)
-
-
-def _matched(labels: NDArray[np.int64], consensus: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
-    """`labels` with each cluster renamed to that of the consensus which it is matched with."""
-    counts = np.zeros((n_clusters, n_clusters), dtype=np.int64)
-    np.add.at(counts, (labels, consensus), 1)
-    renamed: NDArray[np.int64] = linear_sum_assignment(counts, maximize=True)[1]
-    return renamed[labels]
 
 
 def _assignments(restarts: Any, x: Any) -> tuple[list[str], NDArray[np.int64]]:

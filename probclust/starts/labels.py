@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from probclust.data.matching import same_clusters
 from probclust.distributions.observed import filled
 from probclust.likelihoods import view
 from probclust.networks.codes import encode_all
@@ -72,10 +72,7 @@ def in_known_order(labels: Any, run: Run) -> np.ndarray[Any, Any]:
     if run.y is None:
         return np.arange(n_clusters)
     y, labels = run.y.cpu().numpy(), np.asarray(labels)
-    counts = np.zeros((n_clusters, n_clusters), dtype=np.int64)
-    np.add.at(counts, (y[y >= 0], labels[y >= 0]), 1)
-    order: np.ndarray[Any, Any] = linear_sum_assignment(-counts)[1]
-    return order
+    return same_clusters(y[y >= 0], labels[y >= 0], n_clusters)
 
 
 def complete_rows(run: Run) -> Tensor:
