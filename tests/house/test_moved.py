@@ -37,6 +37,7 @@ REMOVED = {
     "probclust.networks": "ACTIVATIONS bounded_scale checked_network",
     "probclust.priors.latent_tree": "SEARCH_ROWS START_ROWS",
     "probclust.program_state": "Attributes",
+    "probclust.recorded_loss": "places_of",  # probclust.fitting.engine.state.place_of, of one tensor
     "probclust.report": "comparison_section reproduction_section story_section",
     "probclust.restarts": "Job Report fit_side_by_side merge",  # probclust.fit(n_init=, jobs=)
     "probclust.self_training": "TARGET TARGET_LABELS",

@@ -89,14 +89,3 @@ class Whole(nn.Module):
     def forward(self, x: Tensor, index: Tensor, y: Tensor | None) -> Tensor:
         """The loss of a batch."""
         return self.call(x, index, y)
-
-
-def places_of(module: nn.Module) -> list[tuple[str, dict[str, Any], str]]:
-    """Each parameter and buffer of a module: its name, and the dictionary and key where it stands."""
-    names = [*dict(module.named_parameters()), *dict(module.named_buffers())]
-    places = []
-    for name in names:
-        path, _, key = name.rpartition(".")
-        owner = module.get_submodule(path)
-        places.append((name, owner._parameters if key in owner._parameters else owner._buffers, key))
-    return places

@@ -27,10 +27,10 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from probclust.fitting.engine.code import captured, compiled_function, graph_function
 from probclust.fitting.engine.eager import Eager
-from probclust.fitting.engine.graph import NotStaged, Outcome, Recorded, Rows, Structure, Whole, places_of
+from probclust.fitting.engine.graph import NotStaged, Outcome, Recorded, Rows, Structure, Whole
 from probclust.fitting.engine.reach import Reach
 from probclust.fitting.engine.simplify import simplify
-from probclust.fitting.engine.state import RandomState, Tensors, agree
+from probclust.fitting.engine.state import RandomState, Tensors, agree, place_of
 from probclust.fitting.engine.why import first_line, why
 from probclust.objectives.monitor import Monitor
 from probclust.story.recipe import Train
@@ -76,7 +76,7 @@ class Staged(Eager):
         named = dict(self.whole.named_parameters())
         self.names = [name for name, p in named.items() if id(p) in trained]
         self.parameters = [named[name] for name in self.names]
-        self.places = places_of(self.whole)
+        self.places = [(name, *place_of(self.whole, name)) for name in (*named, *dict(self.whole.named_buffers()))]
         step = type(loss.step)
         self.acts_between = step.before is not Train.before or step.after is not Train.after
         self.recorded: dict[Any, Recorded] = {}

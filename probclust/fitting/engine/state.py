@@ -29,12 +29,17 @@ class Tensors:
     def restore(self) -> None:
         """Put the objects back where they were, with the values that they had."""
         for name, tensor in self.objects.items():
-            path, _, last = name.rpartition(".")
-            owner = self.module.get_submodule(path)
-            store = owner._parameters if last in owner._parameters else owner._buffers
-            store[last] = tensor  # type: ignore[assignment]
+            store, key = place_of(self.module, name)
+            store[key] = tensor
             if not torch.equal(tensor, self.copies[name]):
                 tensor.copy_(self.copies[name])
+
+
+def place_of(module: nn.Module, name: str) -> tuple[dict[str, Any], str]:
+    """The dictionary and key where a parameter or buffer of a module stands."""
+    path, _, key = name.rpartition(".")
+    owner = module.get_submodule(path)
+    return owner._parameters if key in owner._parameters else owner._buffers, key
 
 
 class RandomState:
