@@ -83,7 +83,7 @@ def test_the_changelog_begins_with_what_is_not_released() -> None:
 def test_the_lowest_versions_are_those_that_are_promised() -> None:
     """Torch but for: lower ones than that of the other tests would bring gigabytes of CUDA."""
     extras = PROJECT["project"]["optional-dependencies"]
-    promised = [*PROJECT["project"]["dependencies"], *extras["plot"], *extras["parquet"]]
+    promised = [*PROJECT["project"]["dependencies"], *extras["plot"], *extras["parquet"], *extras["flow"]]
     floors = dict(re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(promised), re.MULTILINE))
     pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)", text("constraints-lowest.txt"), re.MULTILINE))
     assert pinned.keys() == floors.keys()
