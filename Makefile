@@ -30,7 +30,7 @@ story prior likelihood objective start:
 
 # The lowest versions that pyproject.toml promises, in an environment of their own; the tests that say soonest what does not work.
 LOWEST := build/lowest
-QUICK := $(addprefix tests/,house/test_public_names.py data cli evaluation distributions likelihoods priors story test_estimator.py)
+QUICK := $(addprefix tests/,house/test_public_names.py data cli/test_main.py evaluation/test_inference_data.py test_estimator.py)
 
 $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
@@ -38,7 +38,7 @@ $(LOWEST)/installed: pyproject.toml constraints-lowest.txt
 	touch $@
 
 test-lowest: $(LOWEST)/installed
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup \
+	OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(LOWEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup \
 		-W ignore::DeprecationWarning -W ignore::FutureWarning $(QUICK) $(ARGS)
 
 check: lint types docs package
