@@ -1,6 +1,6 @@
 """What each piece of the staged engine gains: the time of a step without it, against that with all, in one process.
 
-    python -m benchmarks.staged_pieces [--threads 1] [--rounds 60] [--without simplify code both rules ...]
+    python -m benchmarks.staged_pieces [--threads 1] [--rounds 40] [--cases large] [--without simplify code ...]
 
 "simplify" leaves a trace as `make_fx` gives it, "code" runs a graph as torch.fx does, by the operators that the trace
 recorded, "both" does without both, "eager" runs Pyro at every step. The other names are those of rules and steps of
@@ -118,8 +118,10 @@ def quick(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 4]
 
 
-def measure(rounds: int, names: Sequence[str], clock: Callable[[], float]) -> Iterator[dict[str, Any]]:
-    for story, n_features, hidden in CASES:
+def measure(
+    cases: Sequence[Any], rounds: int, names: Sequence[str], clock: Callable[[], float]
+) -> Iterator[dict[str, Any]]:
+    for story, n_features, hidden in cases:
         x = torch.rand(BATCH, n_features)
         steps = {}
         for name in ("all", *names):
@@ -155,20 +157,23 @@ def measure(rounds: int, names: Sequence[str], clock: Callable[[], float]) -> It
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--cases", choices=("all", "large", "small"), default="all")
     parser.add_argument("--without", nargs="+", choices=sorted(pieces()), default=list(pieces()))
     parser.add_argument("--out", type=Path, default=RESULTS / "staged_pieces.json")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    cases = {"all": CASES, "large": LARGE, "small": CASES[len(LARGE) :]}[arguments.cases]
     results = []
     line = "{story:15} {features:4} {without:15} {milliseconds:8.2f} ms {time:.3f} [{spread[0]:.3f} {spread[1]:.3f}]"
     line += " {operations:4} operations {elements:10,} elements {peak:7.2f} MB"
     with pyro.validation_enabled(False):  # as in training
-        for found in measure(arguments.rounds, arguments.without, clock):
+        for found in measure(cases, arguments.rounds, arguments.without, clock):
             results.append(found)
             print(line.format_map(found), flush=True)
     command = f"python -m benchmarks.staged_pieces --threads {arguments.threads} --rounds {arguments.rounds}"
+    command += f" --cases {arguments.cases} --without {' '.join(arguments.without)}"
     write(arguments.out, command, arguments.threads, clock=clock.__name__, results=results)
 
 

@@ -35,22 +35,15 @@ def gradient(value, *inputs):
     ("function", "left"),
     [
         (lambda w, x: [w.detach().t().t()], []),
-        (lambda w, x: [w.neg().neg()], []),
-        (lambda w, x: [w**2, w**1], ["mul"]),
-        (lambda w, x: [w + 0], []),
         (lambda w, x: [w.exp() + w.exp()], ["exp", "add"]),
         (lambda w, x: [w + torch.arange(4).float().exp()], ["add"]),
         (lambda w, x: [w + torch.tensor([1.0, 2.0, 3.0, 4.0]).log()], ["add"]),
-        (lambda w, x: [w + torch.zeros_like(w)], []),
         (lambda w, x: [x[0].expand(3, 4) * w], ["select", "mul"]),
         (lambda w, x: [w[torch.arange(3)[:, None]] * x], ["unsqueeze", "mul"]),
         (lambda w, x: [w[torch.tensor([2, 0, 1])[:, None]]], ["index"]),
         (lambda w, x: [w[torch.arange(2)[:, None]]], ["index"]),
         (lambda w, x: gradient((w[torch.tensor([2, 0, 0])[:, None]] * x).sum(), w), None),
         (lambda w, x: [w.sum(1, keepdim=True).view(3)], ["sum"]),
-        (lambda w, x: [-(x[0] * w)], ["select", "neg", "mul"]),
-        (lambda w, x: [x[0] * (2 * w)], ["select", "mul", "mul"]),
-        (lambda w, x: [x[0] * (3 * w)], ["select", "mul", "mul"]),
         (lambda w, x: [2 / w, w / 3, w - 1, 1 - w], ["reciprocal", "mul", "div", "sub", "rsub"]),
         (lambda w, x: gradient((w[torch.arange(3)[:, None]] - x).square().sum(), w), None),
         (lambda w, x: gradient((x @ w.T).clamp(-0.5, 0.5).logsumexp(1).sum(), w), None),
@@ -64,13 +57,6 @@ def test_the_same_numbers_from_fewer_operations(function, left):
         assert torch.equal(got, expected)
     if left is not None:
         assert names == left
-
-
-def test_a_power_of_two_goes_to_the_smaller_factor_alone():
-    traced = make_fx(lambda w, x: x[0] * (2 * w), tracing_mode="fake")(W, X)
-    simplify(traced)
-    doubled = next(node for node in traced.graph.nodes if str(node.target) == "aten.mul.Tensor")
-    assert tuple(doubled.meta["val"].shape) == (4,)
 
 
 def test_random_draws_stay_even_where_nothing_uses_them():

@@ -5,7 +5,6 @@ A rule gets the pass and the node at hand, and returns the node to use instead, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -45,64 +44,6 @@ def _reshaped(run: Pass, node: Node) -> Any:
     return _unchanged(run, node)
 
 
-def _negative(run: Pass, node: Node) -> Any:
-    """Twice is never; of a product, that of the smaller factor."""
-    inner: Any = node.args[0]
-    if inner.target is aten.neg.default:
-        return inner.args[0]
-    if inner.target is aten.mul.Tensor and list(inner.users) == [node] and inner not in run.constants:
-        small, large = sorted(inner.args, key=_size)
-        if _size(small) < _size(large) and small not in run.constants:
-            return run.add(aten.mul.Tensor, (run.add(aten.neg.default, (small,)), large), node.meta["val"])
-    return None
-
-
-def _product(run: Pass, node: Node) -> Any:
-    """A power of two multiplies the smaller factor."""
-    if not isinstance(node.args[1], Node):
-        return None
-    small, large = sorted(node.args, key=_size)
-    if not isinstance(large, Node) or large.target is not aten.mul.Tensor or _size(small) >= _size(large):
-        return None
-    base, number = large.args
-    if number in run.constants and run.constants[number].dim() == 0 and list(large.users) == [node]:  # type: ignore[index]
-        is_power = abs(math.frexp(run.constants[number].item())[0]) == 0.5  # type: ignore[index]
-        if is_power and _size(base) == _size(large) and run.constants[number].dtype == small.meta["val"].dtype:  # type: ignore[index, union-attr]
-            return run.add(aten.mul.Tensor, (base, run.add(aten.mul.Tensor, (small, number))), node.meta["val"])
-    return None
-
-
-def _size(value: Any) -> int:
-    return value.meta["val"].numel() if isinstance(value, Node) else 0
-
-
-def _power(run: Pass, node: Node) -> Any:
-    base, exponent = node.args
-    if not node.meta["val"].is_floating_point() or base.meta["val"].dtype != node.meta["val"].dtype:  # type: ignore[union-attr]
-        return None
-    if exponent == 1:
-        return base
-    if exponent == 2:
-        node.target, node.args = aten.mul.Tensor, (base, base)
-    return None
-
-
-def _plus_zero(run: Pass, node: Node) -> Any:
-    if node.kwargs:
-        return None
-    for zero, other in (node.args, node.args[::-1]):
-        if not isinstance(other, Node) or other.meta["val"].dtype != node.meta["val"].dtype:
-            continue
-        if shape_of(other) != shape_of(node):
-            continue
-        if isinstance(zero, Node):
-            if zero in run.constants and not run.constants[zero].any():
-                return other
-        elif zero == 0:
-            return other
-    return None
-
-
 def _every_row(run: Pass, node: Node) -> Any:
     """Indexing by 0..K-1 in a column, as an enumerated cluster does, adds a dim."""
     table: Any = node.args[0]
@@ -134,10 +75,6 @@ RULES: dict[Any, Rule] = {
     aten.t.default: _transpose,
     aten.expand.default: _unchanged,
     aten.view.default: _reshaped,
-    aten.neg.default: _negative,
-    aten.pow.Tensor_Scalar: _power,
-    aten.mul.Tensor: _product,
-    aten.add.Tensor: _plus_zero,
     aten.index.Tensor: _every_row,
     aten.index_put.default: _into_every_row,
 }
