@@ -57,7 +57,7 @@ def pieces() -> dict[str, list[Any]]:
     found["rules"] = [mock.patch.dict(simplify.RULES, clear=True)]
     found["aliases"] = [mock.patch.object(simplify, "ALIASES", set())]
     found["unused"] = [mock.patch.object(simplify, "is_needed", bool)]
-    for method in ("constant", "same", "numbers", "broadcast"):
+    for method in ("constant", "same", "numbers"):
         found[method] = [mock.patch.object(simplify.Pass, f"_{method}", _nothing)]
     for rule in set(simplify.RULES.values()):
         others = {target: other for target, other in simplify.RULES.items() if other is not rule}

@@ -1,20 +1,20 @@
 """Simplify a traced tensor graph: the same numbers from fewer operations.
 
 A trace through Pyro's handlers and autograd holds much that hand-written code would not: aliases, constants made anew
-at each step, quantities computed twice, values expanded before they meet. Every rule keeps the values to the last
-bit (but for the sign of a zero) and keeps random draws and mutations where they are.
+at each step, quantities computed twice. Every rule keeps the values to the last bit (but for the sign of a zero) and
+keeps random draws and mutations where they are. What a rule has to gain to stay here, and what these gain, is in
+docs/engines.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from probclust.fitting.engine.rules import RULES, shape_of
+from probclust.fitting.engine.rules import RULES
 
 aten: Any = torch.ops.aten
 
@@ -23,8 +23,11 @@ LARGEST_CONSTANT = 1_000_000
 
 ALIASES = {aten.detach.default, aten.alias.default, aten.lift_fresh.default, aten.lift_fresh_copy.default}
 _OF_SHAPE = {aten.new_zeros.default, aten.new_ones.default, aten.zeros_like.default, aten.ones_like.default}
-_ARITHMETIC = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor}
-_BY_NUMBER = {**{op: op for op in _ARITHMETIC}, aten.mul.Scalar: aten.mul.Tensor, aten.div.Scalar: aten.div.Tensor}
+_BY_NUMBER = {
+    **{op: op for op in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)},
+    **{aten.mul.Scalar: aten.mul.Tensor, aten.div.Scalar: aten.div.Tensor},
+}
+"""Arithmetic with a number, and the operation by a tensor that stands for it."""
 
 
 def simplify(module: GraphModule) -> None:
@@ -110,18 +113,12 @@ class Pass:
     def _rule(self, node: Node) -> Node | None:
         if node.target in ALIASES:
             return node.args[0]  # type: ignore[return-value]
-        if node.target in _ARITHMETIC:
-            self._broadcast(node)
         rule = RULES.get(node.target)
         return None if rule is None else rule(self, node)
 
-    def add(self, target: Any, args: tuple[Any, ...], value: Any = None) -> Node:
+    def add(self, target: Any, args: tuple[Any, ...], value: Any) -> Node:
         """A new operation before the one at hand, with what it gives as `make_fx` notes it."""
         new = self.graph.call_function(target, args)
-        if value is None:
-            fake = [arg.meta["val"] if isinstance(arg, Node) else arg for arg in args]
-            with _mode_of(fake):
-                value = target(*fake)
         new.meta["val"] = value
         return new
 
@@ -155,16 +152,6 @@ class Pass:
         key = (node.target, _hashable(node.args), _hashable(node.kwargs))
         return None if self.known.setdefault(key, node) is node else self.known[key]
 
-    def _broadcast(self, node: Node) -> None:
-        """Arithmetic broadcasts by itself."""
-        shape = node.meta["val"].shape
-        for place in (0, 1):
-            one, other = node.args[place], node.args[1 - place]
-            if isinstance(one, Node) and one.target is aten.expand.default and isinstance(other, Node):
-                source: Any = one.args[0]
-                if torch.broadcast_shapes(shape_of(source), shape_of(other)) == shape:
-                    node.update_arg(place, source)
-
     def _numbers(self, node: Node) -> None:
         """Numbers in arithmetic as tensors, which torch would make of them at each step."""
         if node.target not in _BY_NUMBER or node.kwargs or len(node.args) != 2:
@@ -190,8 +177,3 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple(sorted((key, _hashable(item)) for key, item in value.items()))
     return (type(value), value)
-
-
-def _mode_of(values: Sequence[Any]) -> Any:
-    """The fake mode of fake tensors."""
-    return next(value.fake_mode for value in values if hasattr(value, "fake_mode"))
