@@ -9,15 +9,23 @@ the ratio of the quicker quarters, which other processes hardly touch, "spread" 
 thirds of the rounds; "itself" is a second graph with all pieces: what lies within its spread is noise. Operations, and
 the elements that they write, do not depend on the machine. "peak" is the memory that a step's gradients take at most.
 With one thread times are CPU time. Writes benchmarks/results/staged_pieces.json.
+
+A step's instructions are the same on a busy machine. Where valgrind is installed, they are counted by
+
+    valgrind --tool=callgrind --instr-atstart=no --collect-atstart=no --callgrind-out-file=/tmp/counts \\
+        python -m benchmarks.staged_pieces --cases small --instructions /tmp/counts
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -100,6 +108,15 @@ class Steps:
         self.runs.gradients(*self.batch)
         self.runs.optimizer.step()
 
+    def instructions(self, counts: Path) -> int:
+        """Of one step under valgrind, which adds them to its file as one more of its parts."""
+        self.run()
+        torch._C._valgrind_toggle()
+        self.run()
+        torch._C._valgrind_toggle_and_dump_stats()
+        parts = sorted(counts.parent.glob(f"{counts.name}.*"), key=lambda path: int(path.suffix[1:]))
+        return next(int(line.split()[1]) for line in parts[-1].read_text().splitlines() if line.startswith("totals:"))
+
     def peak(self) -> float:
         """Megabytes of a step's gradients."""
         self.runs.optimizer.zero_grad()
@@ -118,18 +135,23 @@ def quick(times: Sequence[float]) -> float:
     return sorted(times)[len(times) // 4]
 
 
+def steps_of(case: Any, names: Sequence[str]) -> dict[str, Steps]:
+    """The steps of a story without each of these pieces."""
+    story, n_features, hidden = case
+    x = torch.rand(BATCH, n_features)
+    steps = {}
+    for name in names:
+        torch.manual_seed(0)
+        built = getattr(pc.models, story)(n_features, 10, **({} if hidden is None else {"hidden": hidden}))
+        steps[name] = Steps(built, x, "eager" if name == "eager" else "staged", pieces().get(name, ()))
+    return steps
+
+
 def measure(
     cases: Sequence[Any], rounds: int, names: Sequence[str], clock: Callable[[], float]
 ) -> Iterator[dict[str, Any]]:
     for story, n_features, hidden in cases:
-        x = torch.rand(BATCH, n_features)
-        steps = {}
-        for name in ("all", *names):
-            torch.manual_seed(0)
-            built = getattr(pc.models, story)(n_features, 10, **({} if hidden is None else {"hidden": hidden}))
-            torch.manual_seed(0)
-            engine = "eager" if name == "eager" else "staged"
-            steps[name] = Steps(built, x, engine, pieces().get(name, ()))
+        steps = steps_of((story, n_features, hidden), ("all", *names))
         times: dict[str, list[float]] = {name: [] for name in steps}
         order = list(steps)
         for _ in range(rounds):
@@ -154,27 +176,48 @@ def measure(
             }
 
 
+def count(cases: Sequence[Any], names: Sequence[str], counts: Path) -> Iterator[dict[str, Any]]:
+    """Instructions of a step, in a process that runs under valgrind."""
+    made = [(case, steps_of(case, ("all", *names))) for case in cases]  # at full speed
+    subprocess.run(["callgrind_control", "-i", "on", str(os.getpid())], check=True, capture_output=True)
+    for (story, n_features, hidden), steps in made:
+        found = {name: these.instructions(counts) for name, these in steps.items()}
+        for name, number in found.items():
+            place = {"story": story, "features": n_features, "hidden": hidden, "without": name}
+            yield {**place, "instructions": number, "ratio": number / found["all"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--cases", choices=("all", "large", "small"), default="all")
+    parser.add_argument(
+        "--instructions", type=Path, metavar="COUNTS", help="where valgrind writes, under which this runs"
+    )
     parser.add_argument("--without", nargs="+", choices=sorted(pieces()), default=list(pieces()))
-    parser.add_argument("--out", type=Path, default=RESULTS / "staged_pieces.json")
+    parser.add_argument("--out", type=Path, help="instead of the file in benchmarks/results")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
     cases = {"all": CASES, "large": LARGE, "small": CASES[len(LARGE) :]}[arguments.cases]
     results = []
-    line = "{story:15} {features:4} {without:15} {milliseconds:8.2f} ms {time:.3f} [{spread[0]:.3f} {spread[1]:.3f}]"
-    line += " {operations:4} operations {elements:10,} elements {peak:7.2f} MB"
+    line = "{story:15} {features:4} {without:15} "
+    if arguments.instructions is None:
+        line += "{milliseconds:8.2f} ms {time:.3f} [{spread[0]:.3f} {spread[1]:.3f}]"
+        line += " {operations:4} operations {elements:10,} elements {peak:7.2f} MB"
+        results_of = partial(measure, cases, arguments.rounds, arguments.without, clock)
+    else:
+        line += "{instructions:12,} instructions {ratio:.3f}"
+        results_of = partial(count, cases, arguments.without, arguments.instructions)
     with pyro.validation_enabled(False):  # as in training
-        for found in measure(cases, arguments.rounds, arguments.without, clock):
+        for found in results_of():
             results.append(found)
             print(line.format_map(found), flush=True)
+    name = "staged_pieces.json" if arguments.instructions is None else "staged_instructions.json"
     command = f"python -m benchmarks.staged_pieces --threads {arguments.threads} --rounds {arguments.rounds}"
     command += f" --cases {arguments.cases} --without {' '.join(arguments.without)}"
-    write(arguments.out, command, arguments.threads, clock=clock.__name__, results=results)
+    write(arguments.out or RESULTS / name, command, arguments.threads, clock=clock.__name__, results=results)
 
 
 if __name__ == "__main__":
