@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shlex
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import pandas as pd
 
 from probclust.cli.page.page import Told, page
 from probclust.cli.page.table import rich_table
-from probclust.cli.restarts import Job, fit_side_by_side, merge
 from probclust.cli.run_folder import RunFolder
 from probclust.cli.source import Source, read_source
 from probclust.cli.terminal import show
@@ -27,13 +25,17 @@ from probclust.evaluation.comparison import compare
 from probclust.evaluation.evaluation import evaluate
 from probclust.evaluation.findings import Findings, find
 from probclust.evaluation.metrics import agreement
+from probclust.fitting.building import new_story, recipe_arguments
+from probclust.fitting.fitting import fit
 from probclust.fitting.record import versions
-from probclust.story.scoring import predict
+from probclust.story.registry import story_class
+from probclust.story.saving import build
 from probclust.story.story import Story
 
 SHAPE = (8, 8)
 N_CLUSTERS = 10
 SPLIT_SEED = 0
+SEED = 0
 LIKELIHOOD = {
     "class": "probclust.likelihoods:Gaussian",
     "arguments": {"n_features": 64, "scale": "row", "floor": 0.01},
@@ -66,7 +68,7 @@ def run_demo(
     Args:
         out: folder; what an earlier demo wrote there is replaced.
         seeds: restarts of each story.
-        jobs: fits at a time; None for one on each core.
+        jobs: restarts at a time; None for one on each core.
         entries: the stories.
         particles: draws per row for the bounds.
     """
@@ -79,9 +81,13 @@ def run_demo(
     rows, known = (read_source(str(path), image_shape="8x8") for path in (held_out, train))
     stories: dict[str, Story] = {}
     fits: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="probclust-") as workshop:
-        for name, folders in _fit(entries, seeds, jobs, train, Path(workshop), console).items():
-            fits[name], stories[name] = _keep_best(RunFolder(out / name), folders, known, rows)
+    for entry in entries:
+        console.print(f"{entry.story}: {seeds} restarts")
+        fits[entry.story], stories[entry.story] = _fit(
+            entry, seeds, jobs or _cores(), RunFolder(out / entry.story), known
+        )
+        for number, bound in enumerate(fits[entry.story]["bounds"], 1):
+            console.print(f"{entry.story}, restart {number}: bound {bound:.2f} nats per row")
 
     with console.status("scoring"):
         means = k_means(known, rows)
@@ -94,7 +100,7 @@ def run_demo(
         with console.status(f"pictures of {name}"):
             findings[name] = find(name, stories[name], found[name], rows.x, rows.y)
             _write_samples(out / name / "samples.npz", findings[name])
-    commands = reproduction(out, entries, fits, seeds)
+    commands = reproduction(out, entries, seeds, jobs or _cores())
     facts = _data_facts(known, rows)
     seconds = time.perf_counter() - started
     results = {
@@ -145,14 +151,14 @@ def k_means(train: Source, rows: Source) -> dict[str, float]:
     return {**agreement(rows.y, fitted.predict(rows.x.values)), "seconds": seconds}
 
 
-def reproduction(out: Path, entries: Sequence[Entry], fits: Mapping[str, Mapping[str, Any]], seeds: int) -> list[str]:
-    """Commands: the demo as a whole, and the kept fit of each story with its comparison by hand."""
+def reproduction(out: Path, entries: Sequence[Entry], seeds: int, jobs: int) -> list[str]:
+    """Commands: the demo as a whole, and the fit of each story with its comparison by hand."""
     commands = [f"probclust demo --out {shlex.quote(str(out))} --seeds {seeds}"]
     train, held_out = (shlex.quote(str(out / "data" / name)) for name in ("train.npz", "held_out.npz"))
+    restarts = f"--seed {SEED} --restarts {seeds} --jobs {jobs} --device cpu"
     for entry in entries:
         settings = [f"--set {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in entry.arguments.items()]
-        seed = fits[entry.story]["settings"]["seed"]
-        parts = ["OMP_NUM_THREADS=1 probclust fit", entry.story, f"--data {train} --image-shape 8x8 --seed {seed}"]
+        parts = ["probclust fit", entry.story, f"--data {train} --image-shape 8x8 {restarts}"]
         commands.append(" ".join([*parts, *settings, f"--out runs/{entry.story}"]))
     folders = " ".join(f"runs/{entry.story}" for entry in entries)
     commands.append(f"probclust compare {folders} --data {held_out}")
@@ -160,64 +166,19 @@ def reproduction(out: Path, entries: Sequence[Entry], fits: Mapping[str, Mapping
     return commands
 
 
-def _fit(
-    entries: Sequence[Entry], seeds: int, jobs: int | None, train: Path, workshop: Path, console: Any
-) -> dict[str, list[RunFolder]]:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    # The longest fits first, so that no core waits at the end.
-    work = [
-        Job(entry.story, entry.story, N_CLUSTERS, seed, entry.arguments, entry.options)
-        for entry in reversed(entries)
-        for seed in range(seeds)
-    ]
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[news]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bars:
-        tasks = {
-            (job.name, job.seed): bars.add_task(f"{job.name}, seed {job.seed}", total=1, start=False, news="waits")
-            for job in work
-        }
-
-        def report(job: Job, step: str, epochs: int | None, done: int, loss: float | None) -> None:
-            task = tasks[job.name, job.seed]
-            bars.start_task(task)
-            if step == "done" and loss is not None:
-                bars.update(task, total=1, completed=1, news=f"bound {-loss:.2f} nats per row")
-                bars.stop_task(task)
-                if not console.is_terminal:
-                    console.print(f"{job.name}, seed {job.seed}: bound {-loss:.2f} nats per row")
-                return
-            news = step if loss is None else f"{step} {done}/{epochs}, loss {loss:.2f}"
-            bars.update(task, total=epochs, completed=done, news=news)
-
-        found = fit_side_by_side(work, train, "8x8", workshop, min(jobs or _cores(), len(work)), report)
-    return {entry.story: found[entry.story] for entry in entries}
-
-
-def _keep_best(
-    folder: RunFolder, restarts: Sequence[RunFolder], known: Source, rows: Source
-) -> tuple[dict[str, Any], Story]:
-    """Write the restart with the largest bound to `folder`; the merged record, and the story."""
-    fit = merge([restart.record()["fit"] for restart in restarts])
-    candidates = [restart.story() for restart in restarts]
-    fit["restarts"] = [
-        {
-            "seed": seed,
-            "bound": bound,
-            "held_out": agreement(rows.y, predict(story, rows.x).numpy()),
-            "train": agreement(known.y, predict(story, known.x).numpy()),
-        }
-        for seed, bound, story in zip(fit["settings"]["seeds"], fit["bounds"], candidates, strict=True)
-    ]
-    story = candidates[fit["restart"]]
-    folder.write(story, fit, known.facts())
-    return fit, story
+def _fit(entry: Entry, seeds: int, jobs: int, folder: RunFolder, known: Source) -> tuple[dict[str, Any], Story]:
+    """Fit a story and write it to `folder`; the record with each restart's agreement with the labels, and the story."""
+    chosen = story_class(entry.story)
+    arguments = {name: build(value, {}, {}) for name, value in entry.arguments.items()}
+    recipe = recipe_arguments(chosen, known.known(), entry.options.get("recipe"))
+    story = new_story(chosen, known.x.shape[1], N_CLUSTERS, SEED, arguments)
+    options = {**entry.options, "recipe": recipe, "device": "cpu"}
+    record = fit(story, known.x, seed=SEED, n_init=seeds, jobs=jobs, **options)
+    found = json.loads(record.to_json())
+    ended = [labels.numpy() for labels in record.assignments] if record.assignments is not None else []
+    found["restarts"] = [agreement(known.y, labels) for labels in ended]
+    folder.write(story, found, known.facts())
+    return found, story
 
 
 def _write_samples(path: Path, found: Findings) -> None:
@@ -254,21 +215,23 @@ def _page(
         "(pixel + noise) / 17, so that no density can grow without limit on pixels that are always 0. The bound on "
         f"log p(x) less {facts['log_volume']:.1f} nats (64 log 17) bounds the log probability of the integer pixels "
         "from below.",
-        f"Each story was fitted from {seeds} seeds, and the one with the largest bound on the fitted rows kept. "
-        "Seconds are those of all its fits, with one thread each. k-means is scikit-learn's, best of 10 starts; it "
-        "gives no density.",
+        f"Each story was fitted from {seeds} starts, and the one with the largest bound on the fitted rows kept. "
+        "Seconds are those of all its restarts, side by side. k-means is scikit-learn's, best of 10 starts; it gives "
+        "no density.",
     ]
     stories = []
     for name, found in findings.items():
         fit = fits[name]
-        each = ", ".join(f"{restart['held_out']['accuracy']:.3f}" for restart in fit["restarts"])
-        intro = (
-            f"{fit['story']}. Accuracy on the rows kept out of the fit, seed by seed: {each}. Kept for its bound: seed "
-            f"{fit['settings']['seed']}. Below, everything is on rows kept out of the fit, but for the losses."
-        )
+        each = ", ".join(f"{restart['accuracy']:.3f}" for restart in fit["restarts"])
+        intro = f"{fit['story']}. "
+        if each:
+            intro += (
+                f"Accuracy on the fitted rows, restart by restart: {each}. Kept for its bound: {fit['restart'] + 1}. "
+            )
+        intro += "Below, everything is on rows kept out of the fit, but for the losses."
         stories.append(Told(found, intro, fit))
     remarks = [
-        f"The whole demo took {seconds:.0f} s here. Seeds: 0 to {seeds - 1} for the fits, {facts['split_seed']} for "
+        f"The whole demo took {seconds:.0f} s here. Seeds: {SEED} for the fits, {facts['split_seed']} for "
         "the split and the noise, 0 for every draw and for t-SNE. One seed gives one result on one machine."
     ]
     lead = (

@@ -284,7 +284,7 @@ def test_the_demo_leaves_stories_numbers_and_a_page(tmp_path, capsys):
     assert found.charts == (1 + 1) + (1 + 3)
     printed = capsys.readouterr()
     assert re.search(r"k-means +– +– +0\.\d{3}", printed.out)
-    assert "seed 1: bound" in printed.err
+    assert "vade, restart 2: bound" in printed.err
 
 
 def test_the_command_on_the_page_makes_it_again(tmp_path):

@@ -14,7 +14,7 @@ def demo(
     ],
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Starts of each story; the largest bound is kept.")] = 3,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Fits at a time; without it, one for each core.")
+        int | None, typer.Option("--jobs", min=1, help="Starts at a time; without it, one for each core.")
     ] = None,
 ) -> None:
     """Fit three stories to digits and write a report. Takes minutes, and downloads nothing."""
