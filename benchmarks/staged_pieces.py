@@ -95,6 +95,7 @@ class Steps:
             if engine == "staged":
                 stack.enter_context(mock.patch.object(staged, "captured", self._captured))
             self.run()
+        self.runs._is_due = lambda graph: False  # else the story runs beside it at some steps
 
     def _captured(self, module: GraphModule) -> list[Tensor]:
         operations = [node for node in module.graph.nodes if node.op == "call_function"]
