@@ -26,7 +26,8 @@ class Codec(nn.Module):
         latent_dim: L, size of z.
         hidden: sizes of the encoder's hidden layers; the decoder mirrors them.
         likelihood: p(x | z): "gaussian", "bernoulli" or another name, or an object like those in
-            `probclust.likelihoods`; None where the story tells p(x | z) from the decoder's outputs itself, D columns.
+            `probclust.likelihoods`; None, for codes that are points, where the story tells p(x | z) from the decoder's
+            outputs itself, D columns.
         missing: take NaN entries of x as unobserved: the likelihood is that of the others, the encoder sees zeros and
             the mask.
         network: another architecture than perceptrons of `hidden` layers: one of `probclust.networks`, such as
@@ -64,7 +65,9 @@ class Codec(nn.Module):
         super().__init__()
         check_sizes(latent_dim, hidden=hidden)
         self.latent_dim, self.is_point, self.on_sphere = latent_dim, posterior == "point", on_sphere
-        self.likelihood: Any = None if likelihood is None else likelihood_named(likelihood, n_features, missing)
+        self.likelihood: Any = None
+        if not (likelihood is None and self.is_point):
+            self.likelihood = likelihood_named(likelihood, n_features, missing)  # type: ignore[arg-type]  # who refuses None
         n_seen, n_out = n_inputs(self.likelihood, n_features), n_features
         if self.likelihood is not None:
             n_out = n_outputs(self.likelihood, n_features)
