@@ -91,8 +91,9 @@ def codes_of(run: Run, encode: Callable[[Tensor], Tensor] | None) -> Tensor:
 
 
 def likelihood_of(story: Story) -> Any:
-    """The likelihood whose `view` shows a story's rows: that of the story, or of its codec; None where it has none."""
-    return getattr(story, "likelihood", None) or getattr(getattr(story, "codec", None), "likelihood", None)
+    """The likelihood whose `view` shows a story's rows: of the story, its codec or its experts; None where none has."""
+    owners = getattr(story, "codec", None), getattr(story, "experts", None), story
+    return next((owner.likelihood for owner in owners if getattr(owner, "likelihood", None) is not None), None)
 
 
 def neighbour_filled(x: Tensor, n_neighbours: int = 10) -> Tensor:

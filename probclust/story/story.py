@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,16 @@ class Story(Part):
         self.n_clusters = positive("n_clusters", n_clusters)
         self.global_guide_kind = checked_kind(global_guide)
         self.globals: GlobalGuide | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute; for one release also what a story's codec or experts took over from it, its encoder say."""
+        for place in ("codec", "experts"):
+            part = self.__dict__.get("_modules", {}).get(place)
+            if name in getattr(part, "earlier", ()) and getattr(part, name, None) is not None:
+                message = f"probclust.{type(self).__name__}.{name} has moved to its {place}.{name}"
+                warnings.warn(f"{message}; the old name goes with the next release", DeprecationWarning, stacklevel=2)
+                return getattr(part, name)
+        return super().__getattr__(name)
 
     def model(self, x: Tensor) -> Any:
         """The generative story p(cluster, latents, x); `x` is (rows, n_features)."""

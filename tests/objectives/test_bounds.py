@@ -212,7 +212,7 @@ class OfOneMind(MixtureOfVAEs):
     def guide(self, x):
         with pyro.plate("data", x.shape[0]):
             cluster = pyro.sample("cluster", pyro.distributions.Categorical(torch.ones(self.n_clusters)))
-            pyro.sample("z", self.encoders(x, cluster))
+            pyro.sample("z", self.experts.encode(x, cluster))
 
 
 def test_bounds_stand_in_order_below_the_truth(suboptimal):

@@ -173,7 +173,7 @@ def test_every_story_takes_every_kind_of_weights(story, weights, tmp_path):
 def test_starts_set_the_weights_and_their_guide_to_the_clusters(story, weights, kind):
     built = STORIES[story](weights=weights, global_guide=kind)
     x, _ = blobs(400, (0.5, 0.3, 0.2), 4)
-    recipe = built.recipe("neighbours", 1, 1, 1) if story == "vade" else built.recipe(epochs=1)
+    recipe = built.recipe(pretrain_epochs=1, fit_epochs=1, epochs=1) if story == "vade" else built.recipe(epochs=1)
     record = pc.fit(built, x, recipe=[step for step in recipe if not isinstance(step, pc.SVI)] + [NO_STEP])
     start = record.memory["start"].bincount(minlength=3) / 400
     torch.testing.assert_close(weights_of(built), start, atol=0.02, rtol=0)

@@ -15,7 +15,7 @@ from torch import nn
 
 import probclust as pc
 from probclust.distributions.diagonal_normal import HALF_LOG_2PI
-from probclust.story import rows
+from probclust.story import chunks
 from probclust.story.chunks import evaluating
 from probclust.story.scoring import log_weights
 from tests.support.stories import CASE_NAMES, CASES, LATENT, FactorAnalysers, Poissons
@@ -65,7 +65,7 @@ def test_deterministic_scores_do_not_depend_on_the_chunks(case, name, monkeypatc
     story, x = case.build(), case.rows(23)
     whole = SCORES[name](story, x)
     for rows_per_chunk in (1, 5, 22):
-        monkeypatch.setattr(rows, "CHUNK_ELEMENTS", rows_per_chunk * 3 * 64)
+        monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", rows_per_chunk * 3 * 64)
         assert len(list(rows.chunks(story, x))) == math.ceil(23 / rows_per_chunk)
         torch.testing.assert_close(SCORES[name](story, x), whole)
 
@@ -74,7 +74,7 @@ def test_deterministic_scores_do_not_depend_on_the_chunks(case, name, monkeypatc
 def test_bounds_of_stories_without_latents_do_not_depend_on_the_chunks(name, monkeypatch):
     story, x = Poissons(4, 3), torch.poisson(torch.full((23, 4), 2.0))
     whole = SCORES[name](story, x)
-    monkeypatch.setattr(rows, "CHUNK_ELEMENTS", 5 * 3 * 64)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 5 * 3 * 64)
     torch.testing.assert_close(SCORES[name](story, x), whole)
 
 
@@ -91,7 +91,7 @@ def test_chunks_bound_the_memory_of_many_rows():
     pc.log_joint(story, x[:10])  # checks the contract, once
     sizes.clear()
     pc.log_joint(story, x)
-    assert max(sizes) * 3 * 64 <= rows.CHUNK_ELEMENTS
+    assert max(sizes) * 3 * 64 <= chunks.CHUNK_ELEMENTS
     assert sum(sizes) == 200_000
 
 

@@ -200,3 +200,13 @@ def test_a_class_that_computes_a_fact_knows_better():
             return False
 
     assert Knows(pc.likelihoods.Missing(pc.likelihoods.Gaussian(2), 2)).missing is False
+
+
+def test_what_a_codec_took_over_is_found_under_its_old_name_for_one_release():
+    story = pc.models.VaDE(4, 2, latent_dim=2, hidden=(3,))
+    with pytest.warns(DeprecationWarning, match=r"VaDE\.encoder has moved to its codec\.encoder"):
+        assert story.encoder is story.codec.encoder
+    with pytest.raises(AttributeError, match="decodr"):
+        _ = story.decodr
+    with pytest.raises(AttributeError, match="likelihood"):
+        _ = pc.models.DEC(4, 2, latent_dim=2, hidden=(3,)).likelihood
