@@ -92,7 +92,7 @@ def codes_of(run: Run, encode: Callable[[Tensor], Tensor] | None) -> Tensor:
 
 def likelihood_of(story: Story) -> Any:
     """The likelihood whose `view` shows a story's rows: of the story, its codec or its experts; None where none has."""
-    owners = getattr(story, "codec", None), getattr(story, "experts", None), story
+    owners: tuple[Any, ...] = getattr(story, "codec", None), getattr(story, "experts", None), story
     return next((owner.likelihood for owner in owners if getattr(owner, "likelihood", None) is not None), None)
 
 

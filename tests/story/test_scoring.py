@@ -66,7 +66,7 @@ def test_deterministic_scores_do_not_depend_on_the_chunks(case, name, monkeypatc
     whole = SCORES[name](story, x)
     for rows_per_chunk in (1, 5, 22):
         monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", rows_per_chunk * 3 * 64)
-        assert len(list(rows.chunks(story, x))) == math.ceil(23 / rows_per_chunk)
+        assert len(list(chunks.chunks(story, x))) == math.ceil(23 / rows_per_chunk)
         torch.testing.assert_close(SCORES[name](story, x), whole)
 
 
