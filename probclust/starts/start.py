@@ -210,7 +210,7 @@ def recipe_names(recipe: Callable[..., Any]) -> tuple[str, ...] | None:
         elif parameter.name != "start":
             return None
         else:
-            names += [field.name for field in dataclasses.fields(Start)]
+            names = [*(field.name for field in dataclasses.fields(Start)), *names]
     return tuple(names)
 
 

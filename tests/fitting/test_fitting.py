@@ -461,7 +461,7 @@ def test_bad_settings_are_refused_before_any_work(arguments: dict, message: str,
 
 
 def test_a_step_of_no_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match="epochs must be an integer of at least 1 or None, got 0"):
+    with pytest.raises(ValueError, match="pretrain_epochs must be an integer of at least 1, got 0"):
         pc.models.VaDE(4, 3, **SMALL).recipe(pretrain_epochs=0)
 
 
