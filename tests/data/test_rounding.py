@@ -113,7 +113,13 @@ def test_a_fit_that_was_stopped_goes_on_in_float64(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::probclust.errors.FitWarning")
-@pytest.mark.parametrize("name", ["DissimilarityMixture", "VaDE", "MixtureOfVAEs", "DMAE", "DAMIC", "DEC", "GMVAE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *["DissimilarityMixture", "VaDE", "DMAE", "DEC", "GMVAE"],
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("MixtureOfVAEs", "DAMIC")),  # their networks are wide
+    ],
+)
 def test_every_story_is_fitted_in_float64_with_the_networks_of_its_recipe(name):
     x, _ = plots((4.5e4, 0))
     small = {} if name == "DissimilarityMixture" else {"hidden": (4,), "latent_dim": 2}

@@ -31,7 +31,7 @@ def stories(n):
     )
 
 
-@stories(50)
+@stories(30)
 @every_plan
 def test_random_stories_are_right_or_refused(plan):
     assert not failures(plan)
