@@ -108,10 +108,11 @@ class DEC(Story):
             learning_rate: of Adam in the clustering.
             start: see `probclust.starts.Start`; noise is 0.2, and batches of an autoencoder are `fit`'s.
         """
-        settings: dict[str, Any] = {"noise": 0.2, "batch_size": None}
+        if start.get("pretraining") == "autoencoder":
+            start = {"noise": 0.2, "batch_size": None} | start
         training: dict[str, Any] = {"interval": interval, "delta": delta, "learning_rate": learning_rate}
         return [
-            *Start(**settings | start).steps(self, self.codec),
+            *Start(**start).steps(self, self.codec),
             Compute(name="centres", run=self._set_centres),
             *([SVI.to_labels(fit_epochs, batch_size=None)] if fit_epochs else []),
             SelfTraining(

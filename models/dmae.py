@@ -150,8 +150,6 @@ class DMAE(CodeSampler):
         begin = Start(**start)
         if not self.deep and begin.pretraining != "none":
             raise ValueError(f"latent_dim=None leaves nothing to pre-train; got pretraining={begin.pretraining!r}")
-        if begin.pretraining == "fourier" and begin.augment is not None:
-            raise ValueError("pretraining='fourier' takes no augment: the features are those of fixed rows")
         networks = self.codec.mean, self.codec.rebuilt, self.codec.encoder, self.codec.decoder, self.codec.latent_dim
         own = {"fourier": fourier_start(*networks, gamma=gamma, epochs=begin.pretrain_epochs)}
 

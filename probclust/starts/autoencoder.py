@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from probclust.starts.labels import complete_rows
 from probclust.starts.layerwise import layerwise_pretraining
-from probclust.starts.start import Clusters, Coder, Start, start_kind
+from probclust.starts.start import HOW, Clusters, Coder, Start, start_kind
 from probclust.story.recipe import Batch, Step, Train
 from probclust.story.story import Story
 
 
-@start_kind("autoencoder", is_kmeans=True)
+@start_kind("autoencoder", is_kmeans=True, takes=HOW)
 def _steps(start: Start, story: Story, coder: Coder, clusters: Clusters) -> list[Step]:
     pretrain = reconstruction_pretraining(
         coder.encode,

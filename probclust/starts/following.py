@@ -19,12 +19,7 @@ def followed(find: Compute, start: Start, coder: Coder) -> list[Step]:
             `run.memory.embedding`.
         start: its settings.
         coder: the story's networks.
-
-    Raises:
-        ValueError: rows are to be changed at every step, while the start is of fixed ones.
     """
-    if start.augment is not None:
-        raise ValueError(f"pretraining={start.pretraining!r} takes no augment: its clusters are those of fixed rows")
     if coder.is_own:
         return [find]
     return [

@@ -18,7 +18,7 @@ from probclust.story.recipe import Batch, Compute, Run, Step, Train
 from probclust.story.story import Story
 
 
-@start_kind(DEFAULT)
+@start_kind(DEFAULT, takes=["augment"])
 def _steps(start: Start, story: Story, coder: Coder, clusters: Clusters) -> list[Step]:
     pretrain = neighbour_pretraining(
         coder.encode,

@@ -57,12 +57,14 @@ class StartKind:
         steps: makes its steps, from the `Start`, the story, the networks to train and how codes are clustered.
         suits: whether it is the default for rows of the kind that a `Start` tells, which only one start may be.
         is_kmeans: whether its clusters are those of k-means on the codes, or x, as the story will see them.
+        takes: which of `HOW` it heeds; the others are refused.
     """
 
     name: str
     steps: Callable[[Start, Story, Coder, Clusters], list[Step]]
     suits: Callable[[Start], bool]
     is_kmeans: bool = False
+    takes: Sequence[str] = ()
 
 
 STARTS: dict[str, StartKind] = {}
@@ -71,10 +73,13 @@ STARTS: dict[str, StartKind] = {}
 DEFAULT = "neighbours"
 """The start of rows that no other suits, and of stories whose clusters may stay empty: it leaves their number open."""
 
+HOW = "augment", "layerwise_epochs", "noise", "batch_size"
+"""Settings of pre-training that not every start heeds."""
+
 _Steps = Callable[["Start", Story, Coder, Clusters], list[Step]]
 
 
-def start_kind(name: str, suits: Callable[[Start], bool] = lambda start: False, **facts: bool) -> Callable[..., _Steps]:
+def start_kind(name: str, suits: Callable[[Start], bool] = lambda start: False, **facts: Any) -> Callable[..., _Steps]:
     """Register a function as the start of that name; a decorator. The arguments are `StartKind`'s."""
 
     def add(steps: _Steps) -> _Steps:
@@ -147,6 +152,7 @@ class Start:
         name = self.name_for(story, known=(*own, *(name for name in STARTS if name not in without)))
         if self.pretrain_epochs is not None:
             positive("pretrain_epochs", self.pretrain_epochs)
+        self._check_settings(name, STARTS[name].takes if name in STARTS and name not in own else ())
         single: nn.Module | None = None
         if name in own:
             steps = list(own[name])
@@ -195,6 +201,13 @@ class Start:
             *others, last = (repr(name) for name in known)
             raise ValueError(f"pretraining must be {', '.join(others)} or {last}, got {self.pretraining!r}")
         return self.pretraining
+
+    def _check_settings(self, name: str, taken: Sequence[str]) -> None:
+        """Raise where a setting was given that the start of this name would not heed."""
+        for setting in HOW:
+            if setting not in taken and getattr(self, setting) != getattr(Start, setting):
+                others = " or ".join(repr(kind.name) for kind in STARTS.values() if setting in kind.takes)
+                raise ValueError(f"pretraining={name!r} takes no {setting}; leave it out, or take {others}")
 
     def is_kmeans(self, story: Story) -> bool:
         """Whether its clusters are those of k-means on the story's codes, so that these need not be brought to them."""

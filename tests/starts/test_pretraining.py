@@ -228,3 +228,21 @@ def test_codes_agree_with_neighbours_for_15_epochs_but_1500_steps_where_rows_are
 @pytest.mark.parametrize("story", [*SHARED_CODE, "DAMIC"])
 def test_an_autoencoder_that_reconstructs_is_trained_for_50_epochs(story):
     assert pretraining_epochs(story, (1, 100), pretraining="autoencoder") == [50, 50]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("VaDE", {"layerwise_epochs": 2}),  # the default start, from neighbours
+        ("DEC", {"noise": 0.1, "pretraining": "embedding"}),
+        ("DCN", {"batch_size": 32, "pretraining": "neighbours"}),
+        ("DCN", {"augment": torch.zeros_like, "pretraining": "none"}),
+        ("MixtureOfVAEs", {"augment": torch.zeros_like, "pretraining": "vade"}),
+        ("GMVAE", {"augment": torch.zeros_like, "pretraining": "none"}),
+        ("DMAE", {"layerwise_epochs": 1, "pretraining": "fourier"}),
+    ],
+)
+def test_a_setting_that_a_start_would_not_heed_is_refused(name, settings):
+    setting = next(iter(settings))
+    with pytest.raises(ValueError, match=f"takes no {setting}; leave it out, or take .*'autoencoder'"):
+        getattr(pc.models, name)(4, 3).recipe(**settings)
