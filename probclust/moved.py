@@ -190,21 +190,25 @@ def now(module: str) -> tuple[str, ...]:
     return tuple(f"{package}.{new}" for new in MOVED.get(rest, ()))
 
 
-class _Old(ModuleType):
+class _ByName(ModuleType):
+    """A module that is pickled by its name, as any is, where a function that uses it is sent to another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Import it there."""
+        return importlib.import_module, (self.__name__,)
+
+
+class _Old(_ByName):
     """A module of an old name."""
 
 
-class _Package(ModuleType):
+class _Package(_ByName):
     """`probclust`, whose public names stay what they are when an old module of the same name is imported."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute, as the import of a module does."""
         if not (isinstance(value, _Old) and name in self.__all__):
             super().__setattr__(name, value)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by its name, as any module, where a function that uses it is sent to another process."""
-        return importlib.import_module, (self.__name__,)
 
 
 class _Moved(Loader):

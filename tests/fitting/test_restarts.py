@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 from typing import Any
@@ -119,6 +120,12 @@ def drifting(*failing):
 
 def means():
     return Means(4, 3)
+
+
+def test_old_paths_that_were_imported_do_not_stand_in_the_way():
+    with pytest.warns(DeprecationWarning, match="has moved"):
+        importlib.reload(importlib.import_module("probclust.scale"))  # cloudpickle sends it with what says `scale`
+    check_same(*(fitted(means, rows(), n_init=2, recipe=drifting(), jobs=jobs) for jobs in (None, 2)))
 
 
 def test_a_restart_that_fails_leaves_the_others():
