@@ -80,7 +80,7 @@ def side_by_side(loop: FitLoop, jobs: int) -> Iterator[Iterator[Callable[[], End
         results = workers(joblib.delayed(_run)(path, number) for number in numbers)
         try:
             yield (_told(loop, result) for result in results)
-            assert next(results, None) is None  # to its end, so that joblib keeps its processes for the next fit
+            next(results, None)  # to its end, so that joblib keeps its processes for the next fit
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # joblib's, of those that end early
